@@ -1,0 +1,1 @@
+"""Recipes in; checked values and built objects out."""

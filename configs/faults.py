@@ -1,0 +1,185 @@
+"""What is wrong with a config beyond the types of its values, found before anything expensive starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from configs.families import ATTACKS, DEFENSES, OBJECTIVES
+from configs.family import Family
+from configs.files import ConfigError
+from modules.encoders.base import ImageEncoder
+from modules.perturb.threat import Threat
+
+ATTACK_ROUTING = ("views",)
+_PROBE_DIM = 8
+
+
+class _ProbeEncoder(ImageEncoder):
+    """Stands in for an encoder while a component's settings are tried."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding_dim, self.image_size = _PROBE_DIM, 8
+
+    def encode_image(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :_PROBE_DIM]
+
+
+def component(node: Mapping[str, Any], name: str, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A component's node with its name filled in: ``ttc: {steps: 2}`` is a ``ttc``."""
+    said = {key: value for key, value in (node or {}).items() if key not in without}
+    return {"name": name, **said}
+
+
+def component_faults(kind: str, config: Any, missing: set[str]) -> list[str]:
+    """One line per fault among the components of a resolved config.
+
+    Args:
+        kind: of the recipe.
+        config: resolved, missing values still ``???``.
+        missing: keys that are missing, already told.
+    """
+    tree = OmegaConf.to_container(config, throw_on_missing=False)
+    assert isinstance(tree, dict)
+    check: dict[str, Callable[[Any, set[str]], list[str]]] = {
+        "finetune": _finetune_faults,
+        "evaluate": _evaluate_faults,
+        "prior": _prior_faults,
+        "pretrain": _training_faults,
+        "embed": lambda tree, missing: _positive(tree, "data.batch_size"),
+    }
+    return check[kind](tree, missing)
+
+
+def _training_faults(tree: Any, missing: set[str]) -> list[str]:
+    from modules.lightning.optim import OptimizerSettings
+
+    faults = _positive(tree, "data.batch_size", "trainer.checkpoint_every", "trainer.accumulate")
+    faults += _positive(tree, "trainer.log_every", "trainer.num_nodes")
+    optimizer = dict(tree["optimizer"])
+    faults += _tried("optimizer", lambda: OptimizerSettings(**{**optimizer, "betas": tuple(optimizer["betas"])}))
+    strategy, precision = str(tree["trainer"]["strategy"]), str(tree["trainer"]["precision"])
+    if precision not in ("32-true", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true"):
+        faults.append(f"trainer.precision: unknown {precision!r}; choose e.g. 32-true or bf16-mixed")
+    if "stage_3" in strategy or strategy == "fsdp":
+        faults.append(
+            f"trainer.strategy: {strategy!r} shards the weights under the attack; use ddp or deepspeed_stage_2"
+        )
+    return faults
+
+
+def _finetune_faults(tree: Any, missing: set[str]) -> list[str]:
+    faults = _training_faults(tree, missing)
+    threat, told = _threat(tree, missing)
+    faults += told
+    faults += _family_faults(OBJECTIVES, "objective", tree["objective"], head=object())
+    faults += _family_faults(ATTACKS, "attack", tree["attack"], threat=threat)
+    if tree["evaluation"] is not None:
+        from configs.evaluation import evaluation_config
+
+        faults += _tried("evaluation", lambda: evaluation_config(tree["evaluation"], model=tree["model"]))
+    return faults
+
+
+def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
+    threat, faults = _threat(tree, missing)
+    faults += _positive(tree, "batch_size", "eot_draws")
+    for section in ("tasks", "defenses", "attacks"):
+        if not tree[section]:
+            faults.append(f"{section} is empty; an evaluation needs at least one")
+    for name, node in tree["attacks"].items():
+        said = component(node, name, without=ATTACK_ROUTING)
+        faults += _family_faults(ATTACKS, f"attacks.{name}", said, threat=threat)
+    offered = _probe_offer() if tree["defenses"] else {}
+    for name, node in tree["defenses"].items():
+        said = component(node, name)
+        faults += _family_faults(DEFENSES, f"defenses.{name}", said, **offered)
+        if said["name"] == "clipure_diff" and tree["prior"] is None:
+            faults.append(f"defenses.{name} needs a prior; say prior=FILE (robustclip prior makes one)")
+    return faults + _curve_faults(tree)
+
+
+def _curve_faults(tree: Any) -> list[str]:
+    curve = tree["curve"]
+    faults = [f"curve.eps: {eps} is negative" for eps in curve["eps"] if eps < 0]
+    if curve["eps"] and curve["attack"] not in tree["attacks"]:
+        faults.append(f"curve.attack: {curve['attack']!r} is none of the attacks: {', '.join(tree['attacks'])}")
+    faults += [
+        f"curve.defenses: {name!r} is none of the defenses: {', '.join(tree['defenses'])}"
+        for name in curve["defenses"]
+        if name not in tree["defenses"]
+    ]
+    return faults
+
+
+def _prior_faults(tree: Any, missing: set[str]) -> list[str]:
+    from modules.prior.network import PriorNetwork
+
+    network = dict(tree["network"])
+    return _training_faults(tree, missing) + _tried(
+        "network", lambda: _on_meta(lambda: PriorNetwork(dim=network["dim_head"], **network))
+    )
+
+
+def _on_meta(build: Callable[[], object]) -> object:
+    with torch.device("meta"):
+        return build()
+
+
+def _threat(tree: Any, missing: set[str]) -> tuple[Threat, list[str]]:
+    if "threat.eps" in missing:
+        return Threat(), []
+    try:
+        return Threat(tree["threat"]["norm"], tree["threat"]["eps"]), []
+    except ValueError as error:
+        return Threat(), [f"threat: {error}"]
+
+
+def _family_faults(family: Family[Any], place: str, node: Any, **offered: Any) -> list[str]:
+    faults = family.faults(node or {})
+    if not faults:
+        try:
+            family.build(node, **{key: offered.get(key) for key in family.needs(node)})
+        except ConfigError as error:
+            faults = [str(error)]
+    return [f"{place}: {fault}" for fault in faults]
+
+
+def _probe_offer() -> dict[str, Any]:
+    from modules.prior.diffusion import DiffusionPrior
+    from modules.prior.network import PriorNetwork
+    from modules.prior.schedule import NoiseSchedule
+
+    network = PriorNetwork(
+        dim=_PROBE_DIM, depth=1, heads=1, dim_head=_PROBE_DIM, max_text_len=1, num_timesteps=10
+    )
+    return {
+        "encoder": _ProbeEncoder(),
+        "prior": DiffusionPrior(network, NoiseSchedule(timesteps=10)),
+        "blank_embedding": torch.ones(_PROBE_DIM),
+        "blank_tokens": torch.zeros(1, 1, _PROBE_DIM),
+    }
+
+
+def _tried(place: str, build: Callable[[], object]) -> list[str]:
+    try:
+        build()
+    except ValueError as error:
+        return [f"{place}: {line}" for line in str(error).splitlines()]
+    return []
+
+
+def _positive(tree: Any, *keys: str) -> list[str]:
+    faults = []
+    for key in keys:
+        value: Any = tree
+        for part in key.split("."):
+            value = value[part]
+        if isinstance(value, int) and value < 1:
+            faults.append(f"{key} is {value}; it must be at least 1")
+    return faults

@@ -1,0 +1,204 @@
+"""A recipe's name and overrides into a checked config; all faults are told together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from configs.family import first_line, leaves, nested
+from configs.files import ConfigError
+from configs.schema import KINDS
+
+RECIPES = Path(__file__).with_name("recipes")
+_INTERPOLATION = re.compile(r"\$\{\s*([^}:]*)(:?)")
+_LARGEST_RECIPE = 1_000_000  # bytes; a recipe is a page
+C = TypeVar("C")
+
+
+def pixels(value: Any) -> float:
+    """``${px:4}`` in a recipe: 4/255."""
+    return float(value) / 255
+
+
+def recipe_names(kind: str) -> list[str]:
+    """Names of the shipped recipes of a kind."""
+    return sorted(file.stem for file in (RECIPES / kind).glob("*.yaml"))
+
+
+def recipe_path(kind: str, name: str) -> Path:
+    """The file of a recipe: a shipped name, or a path that ends in .yaml.
+
+    Raises:
+        ConfigError: there is none (names those that are near).
+    """
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+    else:
+        path = RECIPES / kind / f"{name}.yaml"
+        if Path(name).name != name or not path.is_file():
+            known = recipe_names(kind)
+            near = get_close_matches(name, known, n=3, cutoff=0.4) or known
+            raise ConfigError(f"unknown {kind} recipe {name!r}; choose one of: {', '.join(near)}, or a .yaml file")
+    if not path.is_file():
+        raise ConfigError(f"no recipe at {path}")
+    return path
+
+
+def read_recipe(kind: str, name: str) -> dict[str, Any]:
+    """The plain values of a recipe file.
+
+    Raises:
+        ConfigError: no such recipe, not YAML, or not a mapping.
+    """
+    path = recipe_path(kind, name)
+    if path.stat().st_size > _LARGEST_RECIPE:
+        raise ConfigError(f"{path} has {path.stat().st_size} bytes; a recipe has at most {_LARGEST_RECIPE}")
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f":{where.line + 1}" if where is not None else ""
+        reason = getattr(error, "problem", None) or first_line(error)
+        raise ConfigError(f"{path}{line} is not YAML that can be read: {reason}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds a {type(content).__name__}, not settings by name")
+    return cast(dict[str, Any], content)
+
+
+def parse_overrides(overrides: Sequence[str]) -> list[tuple[tuple[str, ...], Any]]:
+    """Paths and values of ``a.b=c`` overrides.
+
+    Raises:
+        ConfigError: one is not of that form, all of them listed.
+    """
+    bad = [text for text in overrides if not re.match(r"^[\w-]+(\.[\w-]+)*=", text)]
+    if bad:
+        raise ConfigError(f"an override reads key=value, such as trainer.devices=8, not: {', '.join(bad)}")
+    found = []
+    for text in overrides:
+        key, _, value = text.partition("=")
+        try:
+            found.append((tuple(key.split(".")), yaml.safe_load(value) if value else None))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of {key} cannot be read: {value!r}; put it in quotes") from error
+    return [(path, _as_number(value)) for path, value in found]
+
+
+def _as_number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as text; people mean a number."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return float(value)
+    return value
+
+
+def load_config(kind: str, name: str, overrides: Sequence[str] = ()) -> Any:
+    """The checked config of a recipe: an object of the kind's dataclass.
+
+    Args:
+        kind: ``finetune``, ``prior``, ``embed``, ``evaluate`` or ``pretrain``.
+        name: of the recipe, or its file.
+        overrides: ``a.b=c``.
+
+    Raises:
+        ConfigError: every fault of the recipe and the overrides, one a line.
+    """
+    said = read_recipe(kind, name)
+    for path, value in parse_overrides(overrides):
+        put(said, path, value)
+    return check_config(kind, said)
+
+
+def put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        inner = tree.get(key)
+        if not isinstance(inner, dict):
+            inner = tree[key] = {}
+        tree = inner
+    tree[path[-1]] = value
+
+
+def check_config(kind: str, said: Mapping[str, Any]) -> Any:
+    """An object of the kind's dataclass from plain values.
+
+    Raises:
+        ConfigError: every fault, one a line.
+    """
+    from configs.faults import component_faults
+
+    base = OmegaConf.structured(KINDS[kind])
+    OmegaConf.register_resolver("px", pixels, replace=True)
+    said, faults = _sound_part(base, said)
+    config = OmegaConf.merge(base, said)
+    missing = {key for key in OmegaConf.missing_keys(config) if key not in faults}
+    found = [*faults.values(), *(f"{key} is missing; say {key}=…" for key in sorted(missing))]
+    found += component_faults(kind, _resolved(config), set(OmegaConf.missing_keys(config)))
+    if found:
+        raise ConfigError("\n".join(found))
+    return OmegaConf.to_object(OmegaConf.create(config))
+
+
+def _sound_part(base: Any, said: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values that fit the schema, and a line for each that does not."""
+    sound: dict[str, Any] = {}
+    faults: dict[str, str] = {}
+    for path, value in leaves(said):
+        key = ".".join(path)
+        fault = _forbidden_interpolation(key, value) or _type_fault(base, said, path, value)
+        if fault:
+            faults[key] = fault
+        elif path:
+            put(sound, path, value)
+    return sound, faults
+
+
+def _resolved(config: Any) -> DictConfig:
+    """The config with interpolations computed and missing values left missing."""
+    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    return cast(DictConfig, OmegaConf.create(cast(dict[str, Any], plain)))
+
+
+def _forbidden_interpolation(key: str, value: Any) -> str:
+    for text in value if isinstance(value, list) else [value]:
+        for resolver, colon in _INTERPOLATION.findall(text) if isinstance(text, str) else []:
+            if colon and resolver.strip() != "px":
+                return f"{key} uses ${{{resolver}:…}}; recipes know only ${{px:…}} and ${{other.key}}"
+    return ""
+
+
+def _type_fault(base: Any, said: Mapping[str, Any], path: tuple[str, ...], value: Any) -> str:
+    key = ".".join(path)
+    try:
+        merged = OmegaConf.merge(base, nested(path, value))
+        if isinstance(value, str) and "${" in value:
+            whole = merged if ":" in value else OmegaConf.merge(base, said)
+            OmegaConf.select(whole, key, throw_on_resolution_failure=True)
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        text = re.sub(r"^Key '([^']*)' not in '\w+?Config'", r"unknown key '\1'", first_line(error))
+        return f"{key}: {text}"
+    return ""
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config object as plain values, for files and hashes."""
+    content = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
+    return cast(dict[str, Any], content)
+
+
+def to_yaml(config: Any) -> str:
+    """The resolved config as YAML."""
+    return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+
+
+def config_hash(content: Any) -> str:
+    """12 hexadecimal digits that name a config's content."""
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,142 @@
+"""From what a recipe says to a source of pictures: the embedded set, a folder, or tars."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.images import ImageSource, ShardImages
+from data.sample import digits
+from data.shard_index import IndexedShards
+from data.shards import expand
+from data.source import check_classes
+from data.transforms import MAX_PIXELS
+
+CLASS_FILE = "classnames.txt"
+TEMPLATE_FILE = "zeroshot_classification_templates.txt"
+DEFAULT_TEMPLATES = ("a photo of a {}.",)
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a data set lies: its tars, class names (may be empty) and templates with ``{}``."""
+
+    name: str
+    urls: list[str]
+    classes: list[str]
+    templates: list[str]
+
+
+def open_images(
+    shards: str,
+    split: str,
+    image_size: int | None,
+    *,
+    skip_bad: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> ImageSource:
+    """The pictures that ``shards`` names.
+
+    Args:
+        shards: ``digits`` (the embedded set), a clip_benchmark folder, or ``x-{0..9}.tar``.
+        split: 'train', 'tune' or 'test'; tars named one by one are taken as they are.
+        image_size: side in pixels; None keeps the pictures' own sizes.
+        skip_bad: count and pass over damaged shards and pictures (training), instead of raising.
+        max_pixels: size above which a picture is refused.
+
+    Raises:
+        ValueError: nothing there, or not what it should be.
+    """
+    if shards == "digits":
+        return digits(split, image_size=image_size)
+    found = locate(shards, split)
+    index = IndexedShards(found.urls, skip_bad=skip_bad)
+    return ShardImages(
+        index,
+        image_size,
+        found.classes,
+        found.templates,
+        name=found.name,
+        skip_bad=skip_bad,
+        max_pixels=max_pixels,
+    )
+
+
+def locate(shards: str, split: str) -> Location:
+    """The tars, class names and templates behind a folder or a brace expression.
+
+    Raises:
+        ValueError: neither; or its text files are faulty.
+    """
+    path = Path(shards).expanduser()
+    if path.is_dir():
+        folder = path / split
+        if (path / "nshards.txt").is_file():
+            if path.name != split:
+                raise ValueError(
+                    f"'{path}' is one split; name its parent folder, so that '{split}' is read"
+                )
+            folder = path
+        elif not folder.is_dir():
+            splits = sorted(p.parent.name for p in path.glob("*/nshards.txt"))
+            raise ValueError(
+                f"no split '{split}' in '{path}'; it holds: {', '.join(splits) or 'none'}"
+            )
+        urls = expand(str(folder))
+    elif path.suffix or "{" in shards or "/" in shards or ":" in shards:
+        urls = expand(shards)
+    else:
+        raise ValueError(
+            f"unknown images '{shards}'; choose digits, a folder, or shards like 'x-{{0..9}}.tar'"
+        )
+    near = Path(urls[0]).parent
+    places = (near, near.parent)
+    classes = _beside(places, CLASS_FILE)
+    templates = _beside(places, TEMPLATE_FILE)
+    return Location(
+        name=(near.parent if path.is_dir() else near).name or "shards",
+        urls=urls,
+        classes=read_classes(classes) if classes else [],
+        templates=read_templates(templates) if templates else list(DEFAULT_TEMPLATES),
+    )
+
+
+def read_classes(path: Path) -> list[str]:
+    """The class names of a file, one a line.
+
+    Raises:
+        ValueError: an empty line, or a name that stands on two lines.
+    """
+    names = _lines(path)
+    check_classes(names, f"'{path}'")
+    return names
+
+
+def read_templates(path: Path) -> list[str]:
+    """The templates of a file, one a line, with ``{c}`` turned into ``{}``.
+
+    Raises:
+        ValueError: a template without a place for the class name, or one that stands on two lines.
+    """
+    templates = [line.replace("{c}", "{}") for line in _lines(path)]
+    for number, template in enumerate(templates, 1):
+        if template.count("{}") != 1:
+            raise ValueError(
+                f"line {number} of '{path}' needs one {{c}} for the class name: '{template}'"
+            )
+    return templates
+
+
+def _beside(places: tuple[Path, ...], name: str) -> Path | None:
+    return next((place / name for place in places if (place / name).is_file()), None)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is not UTF-8 text; save it again") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise ValueError(f"line {number} of '{path}' is empty; every line is one entry")
+    return [line.strip() for line in lines]

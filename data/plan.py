@@ -1,0 +1,135 @@
+"""The order of the data is a function, (seed, position) -> index, without state or world size.
+
+A run's state is one number, the position of its next sample.  Position p lies in epoch p // n, and
+every epoch visits each index once, in an order of its own.  So a run may stop anywhere and go on
+with other numbers of processes, workers or samples per batch, repeating and losing nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_ROUNDS = 8
+
+
+def sample_index(seed: int, position: int, n: int) -> int:
+    """The index in 0..n-1 at ``position`` (0, 1, 2, ... without end) of the shuffled data."""
+    return int(sample_indices(seed, position, 1, n)[0])
+
+
+def sample_indices(seed: int, start: int, count: int, n: int) -> np.ndarray:
+    """[count] int64 indices at the positions start .. start + count - 1.
+
+    A balanced Feistel network permutes the smallest power of four that holds n; values outside
+    0..n-1 walk on along their cycle until they fall inside, which keeps the map a bijection.
+
+    Args:
+        seed: any integer.
+        start: first position, >= 0.
+        count: how many positions, >= 0.
+        n: number of samples, >= 1.
+    """
+    _check_positions(start, n)
+    positions = np.arange(start, start + count, dtype=np.uint64)
+    epoch, index = np.divmod(positions, np.uint64(n))
+    key = _mix(_mix(np.full_like(epoch, seed % 2**64)) ^ (epoch + np.uint64(1)) * _GOLDEN)
+    half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
+    index = _feistel(index, key, half)
+    while (outside := np.flatnonzero(index >= n)).size:
+        index[outside] = _feistel(index[outside], key[outside], half)
+    return index.astype(np.int64)
+
+
+def _feistel(value: np.ndarray, key: np.ndarray, half: np.uint64) -> np.ndarray:
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    left, right = value >> half, value & mask
+    for step in range(_ROUNDS):
+        tweak = _mix(key + np.uint64(step))
+        left, right = right, left ^ (_mix(right ^ tweak) & mask)
+    return (left << half) | right
+
+
+def _mix(z: np.ndarray) -> np.ndarray:
+    """Splitmix64's finaliser; unsigned 64-bit arithmetic wraps around."""
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+class PositionBatches(Sampler[list[int]]):
+    """This rank's share of one endless stream of global batches.
+
+    Batch b holds the positions from start + b * batch_size up to the next batch; each rank takes an
+    equal, contiguous part.  Whatever the world size, the ranks together see the same batches.
+
+    Args:
+        n: number of samples in the source.
+        batch_size: samples of a global batch, all ranks together.
+        seed: of the order.
+        start_position: samples consumed before, by all ranks together.
+        rank: of this process.
+        world_size: number of processes.
+        shuffle: False keeps the source's order in every epoch.
+        limit: number of batches to give; None never ends.
+
+    Raises:
+        ValueError: an empty source, or a batch size that the ranks cannot share equally.
+    """
+
+    def __init__(
+        self,
+        *,
+        n: int,
+        batch_size: int,
+        seed: int,
+        start_position: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle: bool = True,
+        limit: int | None = None,
+    ) -> None:
+        _check_positions(start_position, n)
+        if batch_size < 1 or world_size < 1 or batch_size % world_size:
+            raise ValueError(
+                f"a batch size of {batch_size} cannot be shared equally by {world_size} processes; "
+                f"choose a multiple of {world_size}"
+            )
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank {rank} lies outside 0..{world_size - 1}")
+        if limit is not None and limit < 0:
+            raise ValueError(f"a limit of {limit} batches is negative")
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.start_position, self.shuffle, self.limit = start_position, shuffle, limit
+        self.rank, self.world_size = rank, world_size
+
+    def position_after(self, batches: int) -> int:
+        """The ``start_position`` of a run that goes on after ``batches`` batches of this one."""
+        return self.start_position + batches * self.batch_size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = self.batch_size // self.world_size
+        batch = 0
+        while self.limit is None or batch < self.limit:
+            first = self.position_after(batch) + self.rank * share
+            if self.shuffle:
+                yield sample_indices(self.seed, first, share, self.n).tolist()
+            else:
+                yield [position % self.n for position in range(first, first + share)]
+            batch += 1
+
+    def __len__(self) -> int:
+        # A TypeError is how Python, PyTorch and Lightning recognise a stream that has no length.
+        if self.limit is None:
+            raise TypeError("an endless stream of batches has no length; give it a limit")
+        return self.limit
+
+
+def _check_positions(start: int, n: int) -> None:
+    if n < 1:
+        raise ValueError(f"the source holds {n} samples; an order needs at least one")
+    if start < 0:
+        raise ValueError(f"position {start} is negative; positions count from 0")

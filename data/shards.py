@@ -1,0 +1,176 @@
+"""Plain webdataset tars: which files they are, one pass through them, writing them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.manifest import describe, new_folder, write_manifest, write_text
+from data.progress import track
+from data.shard_index import FORMAT
+from data.shard_index import IndexedShards as IndexedShards
+from data.tars import ShardError, members
+
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
+
+
+def expand(shards: str) -> list[str]:
+    """The paths that a brace expression or a clip_benchmark split folder names, in its order.
+
+    Args:
+        shards: ``train-{0000..1023}.tar``, or a folder with ``nshards.txt``, ``0.tar``, ...
+
+    Raises:
+        ValueError: not local files, a missing file, or a missing or wrong ``nshards.txt``.
+    """
+    from braceexpand import braceexpand
+
+    if not shards.strip():
+        raise ValueError(
+            "no shards named; give a folder or an expression like 'train-{0000..0009}.tar'"
+        )
+    if _SCHEME.match(shards) or "::" in shards:
+        raise ValueError(
+            f"'{shards}' is not a path; only local files can be read, so copy the shards here first"
+        )
+    if Path(shards).expanduser().is_dir():
+        return _split_folder(Path(shards).expanduser())
+    try:
+        paths = [Path(path).expanduser() for path in braceexpand(shards)]
+    except ValueError as error:
+        raise ValueError(f"cannot expand '{shards}': {error}") from error
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        count = f" ({len(missing)} of {len(paths)} are missing)" if len(paths) > 1 else ""
+        raise ValueError(f"no file '{missing[0]}'{count}; check the path in '{shards}'")
+    twice = [path for path, count in Counter(paths).items() if count > 1]
+    if twice:
+        raise ValueError(f"'{shards}' names '{twice[0]}' twice")
+    return [str(path) for path in paths]
+
+
+def _split_folder(folder: Path) -> list[str]:
+    listing = folder / "nshards.txt"
+    if not listing.is_file():
+        raise ValueError(f"no '{listing}'; a folder of shards holds nshards.txt, 0.tar, 1.tar, ...")
+    text = listing.read_text(encoding="utf-8", errors="replace").strip()
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"'{listing}' says '{text[:20]}' where the number of shards belongs")
+    paths = [folder / f"{i}.tar" for i in range(int(text))]
+    missing = next((path for path in paths if not path.is_file()), None)
+    if missing is not None:
+        raise ValueError(f"no file '{missing}' although '{listing}' counts {text} shards")
+    extra = [
+        path
+        for path in folder.glob("*.tar")
+        if path.stem.isdecimal() and int(path.stem) >= len(paths)
+    ]
+    if extra:
+        raise ValueError(
+            f"'{min(extra)}' stands beside '{listing}', which counts {text}; correct the number"
+        )
+    return [str(path) for path in paths]
+
+
+def stream(urls: Sequence[str], rejected: Counter[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The samples one after the other, {"__key__": str, extension: bytes}, without an index.
+
+    Members of a sample must lie side by side, as webdataset wants it.  Refused members are skipped;
+    they and the faults of damaged shards are counted in ``rejected`` by reason.
+
+    Raises:
+        ValueError: a damaged shard, when no ``rejected`` is given.
+    """
+    from webdataset.tariterators import group_by_keys
+
+    counts = Counter() if rejected is None else rejected
+
+    def contents(path: Path) -> Iterator[dict[str, Any]]:
+        with path.open("rb") as file:
+            for member in members(path, counts):
+                file.seek(member.offset)
+                name = f"{member.key}.{member.ext}"
+                yield {"fname": name, "data": file.read(member.size), "__url__": str(path)}
+
+    def duplicate(_: Exception) -> bool:
+        counts["duplicate member"] += 1
+        return True
+
+    for url in urls:
+        try:
+            for sample in group_by_keys(contents(Path(url)), handler=duplicate):
+                yield {name: value for name, value in sample.items() if name != "__url__"}
+        except (ShardError, OSError):
+            if rejected is None:
+                raise
+            rejected["damaged shard"] += 1
+
+
+def write_shards(
+    folder: Path, samples: Iterable[Mapping[str, Any]], *, per_shard: int = 1000
+) -> list[Path]:
+    """The tars ``0.tar``, ``1.tar``, ... written with ``nshards.txt`` and ``index.json``.
+
+    The folder appears when all is written, and not at all when a sample or the disk fails.  Equal
+    samples give equal bytes.
+
+    Args:
+        folder: split folder to make; it must be new or empty.
+        samples: each {"__key__": str, extension: bytes or str}.
+        per_shard: samples of a shard.
+
+    Raises:
+        ValueError: no samples, a key used twice or with a dot in it, or a value that is not bytes.
+    """
+    if per_shard < 1:
+        raise ValueError(f"{per_shard} samples per shard are too few; choose 1 or more")
+    seen: set[str] = set()
+    checked = (_checked(sample, seen) for sample in track(samples, f"write {folder.name}"))
+    records: list[dict[str, Any]] = []
+    with new_folder(folder) as temporary:
+        while chunk := _write_tar(temporary / f"{len(records)}.tar", checked, per_shard):
+            records.append(describe(temporary / f"{len(records)}.tar", chunk))
+        if not records:
+            raise ValueError(f"no samples to write to '{folder}'")
+        write_text(temporary / "nshards.txt", f"{len(records)}\n")
+        write_manifest(temporary, FORMAT, records)
+    return [folder / record["name"] for record in records]
+
+
+def _write_tar(path: Path, samples: Iterator[dict[str, Any]], limit: int) -> int:
+    """The number of samples written; no file where there were none."""
+    from webdataset.writer import TarWriter
+
+    first = next(samples, None)
+    if first is None:
+        return 0
+    count = 1
+    with path.open("wb") as file, TarWriter(file, encoder=False, mtime=0) as tar:
+        tar.write(first)
+        for sample in itertools.islice(samples, limit - 1):
+            tar.write(sample)
+            count += 1
+    return count
+
+
+def _checked(sample: Mapping[str, Any], seen: set[str]) -> dict[str, Any]:
+    key = sample.get("__key__")
+    if not isinstance(key, str) or "." in key.rpartition("/")[2] or not key.rpartition("/")[2]:
+        raise ValueError(f"'{key}' cannot be a key in a tar; use text without a dot")
+    if key in seen:
+        raise ValueError(f"key '{key}' stands for two samples")
+    seen.add(key)
+    fields: dict[str, Any] = {"__key__": key}
+    for name, value in sample.items():
+        if name == "__key__":
+            continue
+        if not isinstance(value, (bytes, str)) or name.startswith("_"):
+            raise ValueError(
+                f"field '{name}' of sample '{key}' is {type(value).__name__}, not bytes"
+            )
+        fields[name] = value.encode() if isinstance(value, str) else value
+    return fields

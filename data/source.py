@@ -1,0 +1,133 @@
+"""What a source of pictures is, pictures in memory, and a fair choice of some."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from data.batches import ImageSample
+from data.plan import sample_indices
+from data.transforms import to_unit_pixels
+
+
+class ImageSource(Dataset[ImageSample]):
+    """Pictures by index, with the names of their classes and the templates of their prompts.
+
+    Attributes:
+        name: for reports.
+        keys: one unique name per sample.
+        classes: class names in the order of the labels; empty where pictures have no labels.
+        templates: prompts with ``{}`` for the class name.
+    """
+
+    def __init__(
+        self, *, name: str, keys: Sequence[str], classes: Sequence[str], templates: Sequence[str]
+    ) -> None:
+        check_classes(classes, f"the classes of '{name}'")
+        self.name = name
+        self.keys = list(keys)
+        self.classes = list(classes)
+        self.templates = list(templates)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, index: int) -> ImageSample:
+        raise NotImplementedError
+
+
+def check_classes(classes: Sequence[str], where: str) -> None:
+    """Refuse a list that gives two classes one name: their prompts could not be told apart.
+
+    Raises:
+        ValueError: naming the class and its lines, counted from 1.
+    """
+    twice = [name for name, count in Counter(classes).items() if count > 1]
+    if twice:
+        found = []
+        for name in twice:
+            lines = [str(i) for i, other in enumerate(classes, 1) if other == name]
+            found.append(f"'{name}' on lines {', '.join(lines)}")
+        raise ValueError(
+            f"{where} hold duplicates: {'; '.join(found)}; give each class its own name"
+        )
+
+
+class ArrayImages(ImageSource):
+    """Pictures in memory.
+
+    Args:
+        pixels: [N, H, W, 3] uint8.
+        labels: [N] integers, -1 where there is no label.
+        keys: N unique names.
+        captions: N texts, or None.
+    """
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        labels: Sequence[int] | np.ndarray,
+        keys: Sequence[str],
+        *,
+        name: str = "array",
+        classes: Sequence[str] = (),
+        templates: Sequence[str] = (),
+        captions: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(name=name, keys=keys, classes=classes, templates=templates)
+        if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8:
+            raise ValueError(
+                f"pixels must be [N, H, W, 3] uint8, not {pixels.shape} {pixels.dtype}"
+            )
+        self.pixels = pixels
+        self.labels = [int(label) for label in labels]
+        self.captions = None if captions is None else list(captions)
+        lengths = {len(pixels), len(self.labels), len(self.keys), len(self.captions or self.keys)}
+        if len(lengths) > 1 or len(set(self.keys)) < len(self.keys):
+            raise ValueError(
+                f"'{name}' needs a label and a unique key for each of its {len(pixels)} pictures"
+            )
+        for key, label in zip(self.keys, self.labels, strict=True):
+            check_label(label, len(self.classes), f"sample '{key}'")
+
+    def __getitem__(self, index: int) -> ImageSample:
+        x = to_unit_pixels(self.pixels[index])
+        caption = None if self.captions is None else self.captions[index]
+        return ImageSample(x, self.labels[index], self.keys[index], caption)
+
+
+class SelectedImages(ImageSource):
+    """Some samples of another source, in the order of ``indices``."""
+
+    def __init__(self, source: ImageSource, indices: Sequence[int]) -> None:
+        keys = [source.keys[i] for i in indices]
+        super().__init__(
+            name=source.name, keys=keys, classes=source.classes, templates=source.templates
+        )
+        self.source, self.indices = source, list(indices)
+
+    def __getitem__(self, index: int) -> ImageSample:
+        return self.source[self.indices[index]]
+
+
+def choose_images(source: ImageSource, count: int | None, *, seed: int = 0) -> ImageSource:
+    """``count`` samples drawn over the whole source by ``seed``, in its order; None means all.
+
+    The first ones would not do: stored test sets are often sorted by class.
+    """
+    if count is None or count >= len(source):
+        return source
+    return SelectedImages(source, sorted(sample_indices(seed, 0, count, len(source)).tolist()))
+
+
+def check_label(label: int, classes: int, where: str) -> None:
+    """Refuse a label that no class has; -1 means none.
+
+    Raises:
+        ValueError: naming ``where`` and the allowed range.
+    """
+    if label < -1 or (classes and label >= classes):
+        raise ValueError(f"{where} has label {label}; {classes} classes allow -1..{classes - 1}")

@@ -1,0 +1,100 @@
+"""The members of a tar, found by its headers alone; what is odd is refused and counted."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_MEMBER_BYTES = 2**28
+_NAME = re.compile(r"^((?:.*/)?[^./]+)\.([^/]+)$", re.DOTALL)  # webdataset: split at the first dot
+_META = re.compile(r"__[^/]*__($|/)")
+_PICKLED = frozenset({"pkl", "pickle", "pyd", "pth", "pt"})
+_ZERO_BLOCK = bytes(tarfile.BLOCKSIZE)
+
+
+class ShardError(ValueError):
+    """A shard that cannot be read as it stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file in a shard: sample key, lower-case extension, first byte, number of bytes."""
+
+    key: str
+    ext: str
+    offset: int
+    size: int
+
+
+def members(
+    path: Path, rejected: Counter[str], *, max_member_bytes: int = MAX_MEMBER_BYTES
+) -> Iterator[Member]:
+    """The plain files of an uncompressed tar in their order; no byte of their content is read.
+
+    Links, devices, names that leave the folder, pickles and giants are skipped and counted in
+    ``rejected`` by reason.
+
+    Raises:
+        ShardError: not a tar, damaged, or cut short, be it between two members.
+    """
+    try:
+        with path.open("rb") as file:
+            length = file.seek(0, 2)
+            file.seek(0)
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                while (info := tar.next()) is not None:
+                    if info.offset_data + info.size > length or info.size < 0:
+                        raise ShardError(_cut_short(path, f"in member '{info.name}'"))
+                    member = _accept(info, rejected, max_member_bytes)
+                    if member is not None:
+                        yield member
+                # tarfile stops in silence at a header it cannot read; a whole tar ends with zeros.
+                file.seek(tar.offset)
+                if file.read(tarfile.BLOCKSIZE) != _ZERO_BLOCK:
+                    raise ShardError(_cut_short(path, f"at byte {tar.offset}, without an end mark"))
+    except ShardError:
+        raise
+    except FileNotFoundError as error:
+        raise ShardError(f"no shard '{path}'; check the path") from error
+    except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError) as error:
+        detail = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ShardError(
+            f"shard '{path}' is not a readable, uncompressed tar ({detail})"
+        ) from error
+
+
+def _cut_short(path: Path, where: str) -> str:
+    return f"shard '{path}' is damaged or cut short {where}; fetch or make it again"
+
+
+def _accept(info: tarfile.TarInfo, rejected: Counter[str], max_member_bytes: int) -> Member | None:
+    if info.isdir() or _META.match(info.name):
+        return None
+    reason = _refusal(info, max_member_bytes)
+    match = None if reason else _NAME.match(info.name)
+    if match is None:
+        rejected[reason or "no key and extension"] += 1
+        return None
+    key, ext = match.group(1), match.group(2).lower()
+    if ext.rpartition(".")[2] in _PICKLED:
+        rejected["pickled"] += 1
+        return None
+    return Member(key, ext, info.offset_data, info.size)
+
+
+def _refusal(info: tarfile.TarInfo, max_member_bytes: int) -> str | None:
+    if info.issym() or info.islnk():
+        return "link"
+    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.issparse():
+        return "not a plain file"
+    if info.name.startswith("/") or ".." in re.split(r"[/\\]", info.name) or "\0" in info.name:
+        return "path leaves the folder"
+    if info.size > max_member_bytes:
+        return "too large"
+    if not info.name.isascii() and info.name.encode("utf-8", "replace").decode() != info.name:
+        return "name is not UTF-8"  # tarfile smuggles such bytes in as lone surrogates
+    return None

@@ -1,0 +1,134 @@
+"""From the bytes of an untrusted file to pixels in [0, 1]."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+Interpolation = Literal["bicubic", "bilinear"]
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM")
+IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "ppm", "pgm"})
+MAX_PIXELS = 178_956_970 // 2
+DECODE_REASONS = ("empty", "not an image", "too many pixels", "undecodable")
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+class DecodeError(ValueError):
+    """A file that gives no picture; ``reason`` is one of a few short words, fit for counting."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.detail})" if self.detail else self.reason
+
+
+def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture as 8-bit RGB, first frame only, transparency dropped.
+
+    The size in the header is checked before a pixel is decoded, and only a few formats are tried.
+
+    Args:
+        data: content of the file.
+        max_pixels: width times height above which a picture is refused.
+
+    Raises:
+        DecodeError: whatever is wrong with the file.
+    """
+    if not data:
+        raise DecodeError("empty")
+    with warnings.catch_warnings():
+        # Pillow warns about odd but readable files; whether they decode is the whole question here.
+        warnings.simplefilter("ignore")
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Image.DecompressionBombError as error:
+            raise DecodeError("too many pixels") from error
+        except Image.UnidentifiedImageError as error:
+            raise DecodeError("not an image", f"starts with {data[:8]!r}") from error
+        except Exception as error:
+            raise DecodeError("undecodable", _first_line(error)) from error
+        if image.width * image.height > max_pixels:
+            raise DecodeError("too many pixels", f"{image.width} x {image.height}")
+        try:
+            return _rgb(image)
+        except Exception as error:
+            raise DecodeError("undecodable", _first_line(error)) from error
+
+
+def resize_and_crop(
+    image: Image.Image,
+    size: int | None,
+    *,
+    interpolation: Interpolation = "bicubic",
+    resize: int | None = None,
+) -> Tensor:
+    """[3, size, size] float32 pixels in [0, 1]: the shorter side is scaled, the centre is cut out.
+
+    The longer side and the crop's corner are rounded as in torchvision's Resize and CenterCrop.
+
+    Args:
+        image: any PIL image.
+        size: side of the crop in pixels; None keeps the picture as it is.
+        interpolation: filter of the scaling.
+        resize: length of the shorter side before the crop, at least ``size``; None means ``size``.
+
+    Raises:
+        ValueError: ``resize`` is smaller than ``size``.
+        DecodeError: a strip so thin that it has too many pixels once scaled.
+    """
+    image = _rgb(image)
+    if size is not None:
+        side = size if resize is None else resize
+        if side < size:
+            raise ValueError(f"a shorter side of {side} pixels is too small for a crop of {size}")
+        image = _crop_centre(_scale_shorter_side(image, side, interpolation), size)
+    return to_unit_pixels(np.asarray(image))
+
+
+def to_unit_pixels(pixels: np.ndarray) -> Tensor:
+    """[3, H, W] float32 in [0, 1] from [H, W, 3] uint8."""
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).to(torch.float32).div_(255)
+
+
+def _scale_shorter_side(image: Image.Image, side: int, interpolation: Interpolation) -> Image.Image:
+    width, height = image.size
+    short, long = min(width, height), max(width, height)
+    if short == side:
+        return image
+    other = int(side * long / short)
+    if side * other > MAX_PIXELS:
+        # A thin strip is small itself and explodes when its short side is scaled up.
+        raise DecodeError(
+            "too many pixels", f"{width} x {height} scaled to a shorter side of {side}"
+        )
+    size = (side, other) if width <= height else (other, side)
+    return image.resize(size, _FILTERS[interpolation])
+
+
+def _crop_centre(image: Image.Image, size: int) -> Image.Image:
+    left = round((image.width - size) / 2)
+    top = round((image.height - size) / 2)
+    return image.crop((left, top, left + size, top + size))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow clips 16-bit grey to white; scale it to 8 bits instead.
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,96 @@
+"""The evaluation on every checkpoint of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.utilities.seed import isolate_rng
+
+from configs.files import ConfigError
+from eval.evaluate import fingerprint, write_evaluation
+from eval.harness import Subject, evaluate
+from eval.plan import Plan
+from eval.results import Result, read_results
+from modules.encoders.base import ImageEncoder
+
+
+class EvaluateCheckpoints(Callback):
+    """Runs ``evaluate`` on the weights of every checkpoint and leaves the training untouched.
+
+    Lightning saves at the end of a batch, after every other callback: a checkpoint is marked due when it is saved and
+    evaluated at the start of the next batch, whose weights are still the checkpoint's, or at the end of training.  A
+    checkpoint carries the mark with it, so that a killed run catches up when it is started again.
+
+    Args:
+        plan: what to do.
+        out: the run's folder; rows go to ``results.jsonl``, unfinished work to ``state/``.
+        name: display name of the encoder.
+        encoder_of: finds the encoder in the LightningModule.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        out: Path,
+        /,
+        *,
+        name: str,
+        encoder_of: Callable[[Any], ImageEncoder] = lambda module: module.encoder,
+    ) -> None:
+        self.plan, self.out, self.name, self.encoder_of = plan, out, name, encoder_of
+        self._due: int | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse checkpoints that would never call this callback."""
+        for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
+            if isinstance(callback, ModelCheckpoint) and callback.save_weights_only:
+                raise ConfigError("evaluation of checkpoints needs whole checkpoints; set save_weights_only=False")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Saved with a checkpoint: the checkpoint itself is due."""
+        return {"due": self._due}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the checkpoint that training resumes from, in case it was not evaluated to the end."""
+        self._due = state_dict["due"]
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Mark the checkpoint due, also in its own copy of this callback's state."""
+        self._due = trainer.global_step
+        saved = checkpoint.get("callbacks", {}).get(self.state_key)
+        if saved is not None:
+            saved["due"] = self._due
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Evaluate what is due: no weight has moved since it was saved."""
+        self._evaluate_due(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Evaluate what is due; called after the last checkpoint."""
+        self._evaluate_due(trainer, pl_module)
+
+    def _evaluate_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        step, self._due = self._due, None
+        if step is None or step != trainer.global_step:
+            return
+        if trainer.is_global_zero:
+            self._evaluate(step, self.encoder_of(pl_module))
+        trainer.strategy.barrier("evaluation")
+
+    def _evaluate(self, step: int, encoder: ImageEncoder) -> None:
+        file = self.out / "results.jsonl"
+        earlier: list[Result] = read_results(file) if file.is_file() else []
+        if any(row.step == step and row.encoder == self.name for row in earlier):
+            return
+        subject = Subject(self.name, f"step={step:06d}.ckpt", step, fingerprint(encoder))
+        with isolate_rng():
+            found = evaluate(encoder, self.plan, subject, state=self.out / "state" / f"step={step:06d}")
+        write_evaluation(self.out, found, earlier)

@@ -1,0 +1,104 @@
+"""``robustclip evaluate``: the harness on a checkpoint, and what it leaves in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from configs.files import write_atomically
+from configs.load import to_yaml
+from configs.schema import EvaluateConfig, ModelConfig
+from eval.examples import write_examples
+from eval.harness import Evaluation, Subject, evaluate
+from eval.plan import build_plan
+from eval.results import Result, write_csv, write_results
+from modules.checkpoint import load_tower
+from modules.encoders.clip import CLIP, load_clip
+
+PACKAGES = ("torch", "open_clip_torch", "pytorch-lightning", "webdataset", "omegaconf", "robustclip")
+
+
+def fingerprint(module: nn.Module) -> str:
+    """16 hexadecimal digits that name a module's weights."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def load_model(config: ModelConfig) -> CLIP:
+    """The CLIP a recipe names, with its checkpoint in the image tower.
+
+    Raises:
+        ValueError: unknown model, or a checkpoint that is missing, foreign or damaged.
+    """
+    clip = load_clip(config.name, config.pretrained, image_size=config.image_size)
+    if config.checkpoint is not None:
+        load_tower(clip.image.visual, Path(config.checkpoint))
+    return clip
+
+
+def evaluate_checkpoint(config: EvaluateConfig, out: Path, *, command: str = "") -> Evaluation:
+    """Judge the model of a recipe and write ``results.jsonl``, CSV, config, environment and examples to ``out``.
+
+    An interrupted evaluation goes on where it stopped.
+
+    Raises:
+        ValueError: as ``load_model``, ``build_plan`` and ``evaluate``.
+    """
+    begin = time.perf_counter()
+    clip = load_model(config.model)
+    plan = build_plan(config, clip)
+    subject = Subject(
+        encoder=config.encoder,
+        checkpoint=Path(config.model.checkpoint).name if config.model.checkpoint else config.model.name,
+        fingerprint=fingerprint(clip.image),
+    )
+    write_run(out, config, seed=config.seed, command=command)
+    found = evaluate(clip.image, plan, subject, state=out / "state")
+    write_evaluation(out, found)
+    finish_run(out, {"evaluate": time.perf_counter() - begin})
+    return found
+
+
+def write_evaluation(out: Path, found: Evaluation, earlier: Sequence[Result] = ()) -> None:
+    """Write rows (after ``earlier`` ones), examples and notes to a folder."""
+    rows = [*earlier, *found.results]
+    write_results(out / "results.jsonl", rows)
+    write_csv(out / "results.csv", rows)
+    if found.examples:
+        write_examples(out, found.examples)
+    if found.notes:
+        write_atomically(out / "notes.json", json.dumps(found.notes))
+
+
+def write_run(out: Path, config: Any, *, seed: int, command: str) -> None:
+    """Write the resolved config and the environment of a run to its folder."""
+    environment = {
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "seconds": None,
+        "seed": seed,
+        "command": command,
+        "phases": {},
+    }
+    write_atomically(out / "env.json", json.dumps(environment, indent=1))
+    write_atomically(out / "config.yaml", to_yaml(config))
+
+
+def finish_run(out: Path, phases: dict[str, float]) -> None:
+    """Add the seconds of each phase to a run's environment."""
+    file = out / "env.json"
+    environment = json.loads(file.read_text())
+    environment["phases"] = {name: round(seconds, 2) for name, seconds in phases.items()}
+    environment["seconds"] = round(sum(phases.values()), 2)
+    write_atomically(file, json.dumps(environment, indent=1))

@@ -1,0 +1,107 @@
+"""Example pictures as data URIs: clean, perturbation, adversarial, counterattacked."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.files import ConfigError
+from eval.tables import plain
+
+SHOWN = 4  # pictures per attack
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One small picture: its data URI, what it is, and what the model said (``right`` or not)."""
+
+    uri: str
+    kind: str
+    said: str = ""
+    right: bool = True
+
+
+def pictures(folder: Path, entry: dict[str, Any]) -> list[tuple[str, list[Picture]]]:
+    """``(label, [clean, perturbation, adversarial, purified])`` of the first few examples.
+
+    Args:
+        folder: the run folder that holds the tensors.
+        entry: one description of ``examples.json``.
+
+    Raises:
+        ConfigError: the tensors are missing or do not fit the description.
+    """
+    tensors = _tensors(folder, entry)
+    shown = []
+    for i in range(min(SHOWN, len(tensors["clean"]))):
+        clean, adversarial = tensors["clean"][i], tensors["adversarial"][i]
+        reach = float(entry.get("eps") or 0)
+        if entry.get("norm") != "linf":  # a pixel of an l2 ball rarely moves far
+            reach = float(np.abs(adversarial - clean).max())
+        moved = (
+            np.full_like(clean, 0.5) if reach <= 0 else 0.5 + (adversarial - clean) / (2 * reach)
+        )
+        scale = f"perturbation ×{0.5 / reach:.0f}" if reach > 0 else "no perturbation"
+        row = [
+            _said(entry, "clean", clean, i),
+            Picture(data_uri(moved), scale),
+            _said(entry, "adversarial", adversarial, i),
+        ]
+        if "purified" in tensors:
+            row.append(_said(entry, "purified", tensors["purified"][i], i))
+        shown.append((_name(entry, "label", i), row))
+    return shown
+
+
+def data_uri(image: np.ndarray) -> str:
+    """A PNG data URI of an image [3,H,W] in [0,1]; what is outside is clipped."""
+    from PIL import Image
+
+    levels = np.nan_to_num(np.clip(image, 0, 1)) * 255
+    buffer = io.BytesIO()
+    Image.fromarray(levels.round().astype(np.uint8).transpose(1, 2, 0)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _tensors(folder: Path, entry: dict[str, Any]) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / str(entry["file"])
+    if Path(str(entry["file"])).name != str(entry["file"]) or not path.is_file():
+        raise ConfigError(f"no {plain(entry['file'])} in {folder}, named by its examples.json")
+    found = {}
+    try:
+        with safe_open(path, "numpy") as file:
+            for kind in ("clean", "adversarial", "purified"):
+                name = f"{entry['prefix']}/{kind}"
+                if name in file.keys() or kind != "purified":  # noqa: SIM118  (no mapping)
+                    found[kind] = file.get_tensor(name).astype(np.float32)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ConfigError(f"{path} has no {plain(entry['prefix'])}: {plain(error)}") from error
+    shape = found["clean"].shape
+    if len(shape) != 4 or shape[1] != 3 or any(t.shape != shape for t in found.values()):
+        raise ConfigError(f"{path}, {plain(entry['prefix'])}: images must be [N,3,H,W], all alike")
+    return found
+
+
+def _said(entry: dict[str, Any], kind: str, image: np.ndarray, i: int) -> Picture:
+    counter = kind == "purified" and "ttc" in str(entry["defense"]).lower()
+    shown = "counterattacked" if counter else kind
+    said = _name(entry, f"prediction_{kind}", i)
+    return Picture(data_uri(image), shown, said, said == _name(entry, "label", i))
+
+
+def _name(entry: dict[str, Any], key: str, i: int) -> str:
+    """The class name behind index ``i`` of a list of labels; empty where none was recorded."""
+    labels: Sequence[int] = entry.get(key) or ()
+    classes: Sequence[str] = entry.get("classes") or ()
+    if i >= len(labels):
+        return ""
+    label = labels[i]
+    return plain(classes[label]) if 0 <= label < len(classes) else f"class {label}"

@@ -1,0 +1,230 @@
+"""What a run folder holds, read and checked; whatever is wrong becomes one line."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from configs.files import ConfigError
+from eval.results import Result, read_results
+from eval.tables import plain
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        folder: where it lies.
+        label: its last two folder names, e.g. ``fare_tiny/2025-01-01``.
+        rows: the numbers, their text free of control characters.
+        config: the resolved configuration as text.
+        environment: versions, seed, command, seconds per phase.
+        loss: (step, value) of the training loss; empty if the run did not train.
+        notes: paragraphs written by the evaluation.
+        examples: descriptions of example pictures.
+    """
+
+    folder: Path
+    label: str
+    rows: list[Result]
+    config: str
+    environment: dict[str, Any]
+    loss: list[tuple[float, float]] = field(default_factory=list)
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    examples: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Every run, with encoders told apart where two runs disagree on one number.
+
+    Raises:
+        ConfigError: no folder was given, or one lacks a file or holds an invalid one.
+    """
+    if not folders:
+        raise ConfigError("no run to report on; give at least one run folder")
+    runs = [read_run(Path(folder)) for folder in dict.fromkeys(folders)]
+    values: dict[tuple[object, ...], float] = {}
+    disputed: set[str] = set()
+    for run in runs:
+        for row in run.rows:
+            if values.setdefault(_identity(row), row.value) != row.value:
+                disputed.add(row.encoder)
+    return [_told_apart(run, disputed) for run in runs]
+
+
+def _told_apart(run: Run, disputed: set[str]) -> Run:
+    def rename(encoder: str) -> str:
+        return f"{encoder} ({run.label})" if encoder in disputed else encoder
+
+    rows = [replace(r, encoder=rename(r.encoder)) for r in run.rows]
+    examples = [{**e, "encoder": rename(e["encoder"])} for e in run.examples]
+    return replace(run, rows=rows, examples=examples)
+
+
+def merged(runs: Sequence[Run]) -> list[Result]:
+    """The rows of all runs, each number once."""
+    rows: dict[tuple[object, ...], Result] = {}
+    for run in runs:
+        for row in run.rows:
+            rows.setdefault(_identity(row), row)
+    return list(rows.values())
+
+
+def _identity(row: Result) -> tuple[object, ...]:
+    place = (row.task, row.dataset, row.encoder, row.step, row.defense)
+    return (*place, row.attack, row.view, row.norm, row.eps, row.metric)
+
+
+def read_run(folder: Path) -> Run:
+    """One run folder.
+
+    Raises:
+        ConfigError: it is missing, lacks a file, holds an invalid one, or contradicts itself.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"no run folder at {folder}; give a folder that holds results.jsonl")
+    rows = [_clean(r, folder) for r in read_results(folder / "results.jsonl")]
+    if not rows:
+        raise ConfigError(f"{folder / 'results.jsonl'} holds no row; run an evaluation first")
+    values: dict[tuple[object, ...], float] = {}
+    for row in rows:
+        if values.setdefault(_identity(row), row.value) != row.value:
+            raise ConfigError(
+                f"{folder / 'results.jsonl'} holds two values for {row.encoder} {row.key} at step "
+                f"{row.step}; name the encoders apart"
+            )
+    resolved = folder.resolve()
+    return Run(
+        folder,
+        plain(f"{resolved.parent.name}/{resolved.name}".strip("/")),
+        rows,
+        plain(_text(folder / "config.yaml"), keep_lines=True),
+        _environment(folder / "env.json"),
+        _loss(folder / "metrics.csv"),
+        _notes(folder / "notes.json"),
+        _examples(folder / "examples.json"),
+    )
+
+
+def _clean(row: Result, folder: Path) -> Result:
+    for name in ("n", "step", "eps", "value", "low", "high", "seconds"):
+        number = getattr(row, name)
+        if isinstance(number, bool) or not isinstance(number, int | float) or not isfinite(number):
+            where = f"{folder / 'results.jsonl'}, {row.key}"
+            raise ConfigError(f"{where}: {name} is {number!r}; it must be a finite number")
+    names = [f.name for f in fields(row) if f.type in ("str", str)]
+    changes: dict[str, Any] = {name: plain(getattr(row, name)) for name in names}
+    return replace(row, **changes)
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise ConfigError(f"no {path.name} in {path.parent}; is it the folder of a finished run?")
+    try:
+        return path.read_text()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text; write it anew") from error
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(_text(path))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}") from error
+
+
+def _environment(path: Path) -> dict[str, Any]:
+    found = _json(path)
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} must hold one JSON object with versions, seed and command")
+    for name in ("versions", "phases"):
+        if not isinstance(found.setdefault(name, {}), dict):
+            raise ConfigError(f"{path}: {name} must be an object of names and values")
+    times = {"seconds": found.get("seconds") or 0}
+    times |= {f"phases.{plain(name)}": seconds for name, seconds in found["phases"].items()}
+    for name, seconds in times.items():
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise ConfigError(f"{path}: {name} must be a number of seconds")
+    return {"command": "", "seed": "", "started": "", "seconds": None, **found}
+
+
+def _listed(path: Path, keys: tuple[str, ...]) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    found = _json(path)
+    if not isinstance(found, list):
+        raise ConfigError(f"{path} must hold a list")
+    for number, entry in enumerate(found):
+        missing = [k for k in keys if not isinstance(entry, dict) or k not in entry]
+        if missing:
+            raise ConfigError(f"{path}: entry {number} lacks {', '.join(missing)}")
+    return [{k: plain(v) if isinstance(v, str) else v for k, v in e.items()} for e in found]
+
+
+def _examples(path: Path) -> list[dict[str, Any]]:
+    entries = _listed(path, ("encoder", "defense", "attack", "file", "prefix", "label"))
+    for number, entry in enumerate(entries):
+        for name in ("label", "prediction_clean", "prediction_adversarial", "prediction_purified"):
+            labels = entry.get(name)
+            if labels is not None and not (
+                isinstance(labels, list) and all(type(label) is int for label in labels)
+            ):
+                raise ConfigError(f"{path}: entry {number}: {name} must be a list of class numbers")
+        if not isinstance(entry.get("eps", 0.0), int | float):
+            raise ConfigError(f"{path}: entry {number}: eps must be a number")
+        if not isinstance(entry.get("classes", []), list):
+            raise ConfigError(f"{path}: entry {number}: classes must be a list of names")
+    return entries
+
+
+def _notes(path: Path) -> list[dict[str, Any]]:
+    notes = _listed(path, ("title", "text"))
+    for note in notes:
+        shape = note.get("histogram")
+        if shape is None:
+            continue
+        try:
+            first, second = shape["values"]
+            note["histogram"] = {
+                **shape,
+                "values": [[float(v) for v in first], [float(v) for v in second]],
+                "labels": [plain(label) for label in shape["labels"]],
+            }
+            sound = (
+                len(shape["labels"]) == 2
+                and first
+                and second
+                and all(map(isfinite, first + second))
+            )
+        except (KeyError, TypeError, ValueError):
+            sound = False
+        if not sound:
+            raise ConfigError(
+                f"{path}: histogram of {note['title']!r} needs two labels and two lists of numbers"
+            )
+    return notes
+
+
+def _loss(path: Path) -> list[tuple[float, float]]:
+    if not path.is_file():
+        return []
+    points = []
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        column = next((c for c in reader.fieldnames or () if c.startswith("train/loss")), None)
+        for row in reader:
+            if column is None or not row.get(column) or not row.get("step"):
+                continue
+            try:
+                point = float(row["step"]), float(row[column])
+            except ValueError as error:
+                raise ConfigError(f"{path}:{reader.line_num} is no number: {error}") from error
+            if isfinite(point[1]):
+                points.append(point)
+    return points

@@ -1,0 +1,162 @@
+"""What an evaluation does, with everything built: tasks, defences, attacks, views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from configs.families import ATTACKS, DEFENSES
+from configs.faults import ATTACK_ROUTING, component
+from configs.files import ConfigError
+from configs.load import config_hash, plain
+from configs.schema import EvaluateConfig
+from eval.tasks.classification import ClassificationTask, classification_task
+from modules.attacks.base import Attack
+from modules.defenses.base import Defense, View
+from modules.encoders.base import ImageEncoder
+from modules.encoders.clip import CLIP
+from modules.perturb.threat import Threat
+from modules.prior.diffusion import DiffusionPrior
+from modules.prior.storage import load_prior
+
+
+@dataclass(frozen=True)
+class PlannedAttack:
+    """An attack, its config (to rebuild it at another eps), and the views it is run through."""
+
+    attack: Attack
+    node: Mapping[str, Any]
+    views: frozenset[View]
+
+
+@dataclass
+class Plan:
+    """An evaluation that can be run on any encoder of the same embedding space, again and again.
+
+    Attributes:
+        config: the recipe it was built from.
+        threat: the ball of every attack.
+        tasks: the data sets.
+        defend: (name of a defence, encoder, task) -> the defended encoder.
+        attacks: by name.
+        device: where it runs.
+        hash: names the config in every row.
+    """
+
+    config: EvaluateConfig
+    threat: Threat
+    tasks: list[ClassificationTask]
+    defend: Callable[[str, ImageEncoder, ClassificationTask], Defense]
+    attacks: dict[str, PlannedAttack]
+    device: torch.device
+    hash: str
+
+    def at(self, eps: float, attack: str) -> Attack:
+        """One of the attacks in a ball of another radius."""
+        threat = Threat(self.threat.norm, eps)
+        return ATTACKS.build(self.attacks[attack].node, threat=threat)
+
+
+def device_of(name: str) -> torch.device:
+    """The device a recipe names; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        ConfigError: it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device {name!r} is not to be had here; say device=auto") from error
+    return device
+
+
+def build_plan(
+    config: EvaluateConfig, clip: CLIP, *, prior: DiffusionPrior | None = None
+) -> Plan:
+    """The plan of a checked recipe.
+
+    Args:
+        config: the recipe.
+        clip: whose text tower writes heads and prompts.
+        prior: used instead of the file that the recipe names.
+
+    Raises:
+        ConfigError: a defence needs what is not there; the batch size splits a batch-coupled group.
+        ValueError: the data or the prior cannot be read.
+    """
+    device = device_of(config.device)
+    clip.to(device)
+    if prior is None and config.prior is not None:
+        prior = load_prior(Path(config.prior))
+    if prior is not None:
+        prior.to(device)
+    threat = Threat(config.threat.norm, config.threat.eps)
+    tasks = [classification_task(name, task, clip) for name, task in config.tasks.items()]
+    for task in tasks:
+        task.head.to(device)
+    plan = Plan(
+        config=config,
+        threat=threat,
+        tasks=tasks,
+        defend=_defences(config, clip, prior),
+        attacks=_attacks(config, threat),
+        device=device,
+        hash=config_hash(plain(config)),
+    )
+    _check_defences(plan, clip)
+    return plan
+
+
+def _defences(
+    config: EvaluateConfig, clip: CLIP, prior: DiffusionPrior | None
+) -> Callable[[str, ImageEncoder, ClassificationTask], Defense]:
+    assert clip.text is not None
+    blank = clip.text.encode_text([config.blank_prompt])[0]
+    tokens = clip.text.token_states([config.blank_prompt])
+
+    def defend(name: str, encoder: ImageEncoder, task: ClassificationTask) -> Defense:
+        node = component(config.defenses[name], name)
+        of_set = node["name"] != "clipure_diff"  # Cos looks at the set's templates, Diff at one prompt
+        defense = DEFENSES.build(
+            node,
+            encoder=encoder,
+            prior=prior,
+            blank_embedding=task.blank if of_set else blank,
+            blank_tokens=tokens,
+        )
+        return defense.to(next(encoder.parameters()).device).eval()
+
+    return defend
+
+
+def _attacks(config: EvaluateConfig, threat: Threat) -> dict[str, PlannedAttack]:
+    attacks = {}
+    for name, said in config.attacks.items():
+        node = component(said, name, without=ATTACK_ROUTING)
+        allowed = (said or {}).get("views", config.views)
+        views = frozenset(View(view) for view in config.views if view in allowed)
+        attacks[name] = PlannedAttack(ATTACKS.build(node, threat=threat), node, views)
+    return attacks
+
+
+def _check_defences(plan: Plan, clip: CLIP) -> None:
+    faults = []
+    for task in plan.tasks:
+        for name in plan.config.defenses:
+            defense = plan.defend(name, clip.image, task)
+            if plan.config.batch_size % defense.group:
+                faults.append(
+                    f"batch_size={plan.config.batch_size} splits the groups of {defense.group} that "
+                    f"defenses.{name} works on; make it a multiple"
+                )
+            if getattr(defense, "calibrate", False) and task.tuning is None:
+                faults.append(f"defenses.{name} calibrates on a tuning split, which tasks.{task.dataset} lacks")
+    if faults:
+        raise ConfigError("\n".join(dict.fromkeys(faults)))

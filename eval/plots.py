@@ -1,0 +1,223 @@
+"""Plots of the report as inline SVG: same numbers, same bytes, colours of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eval.pages.svg import INK, MUTED, SERIES, draw_svg
+from eval.results import WORST, Result
+from eval.tables import CLEAN, ROBUST, HeadlineRow, Threat
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+MARKERS = "osD^v"
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line with its interval: ``points`` holds (x, value, low, high) in drawing units."""
+
+    label: str
+    points: Sequence[tuple[float, float, float, float]]
+    colour: str
+    dash: int = 0
+
+
+def dumbbell(rows: Sequence[HeadlineRow], name: str) -> str:
+    """Per encoder and defence: the transfer number, the adaptive one, and what lies between."""
+    rows = [r for r in rows if r.transfer or r.adaptive]
+
+    def draw(ax: Axes) -> None:
+        for y, row in enumerate(rows):
+            ends = [100 * r.value for r in (row.transfer, row.adaptive) if r]
+            ax.plot(ends, [y] * len(ends), color=MUTED, lw=2.2, alpha=0.45, zorder=1)
+            for result, colour, marker in _ends(row):
+                face = "none" if result.artefact else colour
+                ax.scatter(
+                    [100 * result.value],
+                    [y],
+                    s=42,
+                    c=face,
+                    marker=marker,
+                    edgecolors=colour,
+                    zorder=2,
+                )
+                ax.hlines(y, 100 * result.low, 100 * result.high, colour, lw=0.9, zorder=1)
+        for colour, marker, label in (
+            (SERIES[0], "o", "transfer: past the defence"),
+            (SERIES[1], "D", "adaptive: through the defence"),
+        ):
+            ax.scatter([], [], s=36, c=colour, marker=marker, label=label)
+        ax.set_yticks(range(len(rows)), [_short(r.name) for r in rows], color=INK)
+        ax.set(ylim=(len(rows) - 0.4, -0.6), xlim=(-2, 102), xlabel="accuracy, %")
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="y", visible=False)
+
+    text = "; ".join(
+        f"{r.name}: " + ", ".join(f"{c.view} {100 * c.value:.1f} %" for c, *_ in _ends(r))
+        for r in rows
+    )
+    size = (6.4, 1.25 + 0.34 * len(rows))
+    return draw_svg(draw, name, f"Transfer against adaptive accuracy. {text}", size)
+
+
+def _ends(row: HeadlineRow) -> list[tuple[Result, str, str]]:
+    ends = ((row.transfer, SERIES[0], "o"), (row.adaptive, SERIES[1], "D"))
+    return [(result, colour, marker) for result, colour, marker in ends if result]
+
+
+def over_eps(rows: Sequence[Result], threat: Threat, steps: Mapping[Any, int], name: str) -> str:
+    """Accuracy over the radius at the last step; empty below two radii.
+
+    Each line is one measurement at all its radii, never a mixture: the worst case where it was
+    taken at as many radii as any attack, else the attack and view with the most radii.
+    """
+    task, dataset, norm, _ = threat
+    last = [r for r in rows if r.step == steps.get((task, dataset, r.encoder))]
+    here = [r for r in last if (r.task, r.dataset) == (task, dataset)]
+    lines: list[Result] = []
+    for system in dict.fromkeys((r.encoder, r.defense) for r in here):
+        mine = [r for r in here if (r.encoder, r.defense) == system]
+        attacked = [r for r in mine if r.metric == ROBUST and r.norm == norm]
+        widest = _widest([r for r in attacked if r.view != "released"])
+        if len({r.eps for r in widest}) > 1:
+            lines += [*(r for r in mine if r.metric == CLEAN), *widest]
+    if not lines:
+        return ""
+    named = {
+        (r.encoder, r.defense): f" · {r.attack}, {r.view}" for r in lines if r.metric == ROBUST
+    }
+    named = {system: how if WORST not in how else "" for system, how in named.items()}
+    drawn = series(lines, lambda r: 255 * r.eps, named)
+    return curves(drawn, name, "eps, in 1/255", "accuracy under attack, %")
+
+
+def _widest(rows: Sequence[Result]) -> list[Result]:
+    """The rows of the attack and view at the most radii; of several the worst case wins."""
+    groups: dict[tuple[str, str], list[Result]] = {}
+    for row in rows:
+        groups.setdefault((row.attack, row.view), []).append(row)
+
+    def rank(group: list[Result]) -> tuple[int, bool, float]:
+        strength = -sum(r.value for r in group)
+        return len({r.eps for r in group}), group[0].attack == WORST, strength
+
+    return max(groups.values(), key=rank, default=[])
+
+
+def over_steps(rows: Sequence[Result], threat: Threat, name: str) -> str:
+    """Worst-case accuracy over training steps inside one threat; empty below two steps."""
+    worst = [
+        r
+        for r in rows
+        if (r.task, r.dataset, r.norm, r.eps) == threat and r.attack == WORST and r.metric == ROBUST
+    ]
+    lines = [line for line in series(worst, lambda r: r.step) if len(line.points) > 1]
+    return curves(lines, name, "training step", "worst-case accuracy, %") if lines else ""
+
+
+def series(
+    rows: Sequence[Result],
+    x: Callable[[Result], float],
+    how: Mapping[tuple[str, str], str] | None = None,
+) -> list[Series]:
+    """One line per encoder and defence: colour tells encoders apart, dashes defences.
+
+    Args:
+        rows: the numbers.
+        x: where on the axis a number stands.
+        how: words to add to the label of an (encoder, defence).
+    """
+    encoders = list(dict.fromkeys(r.encoder for r in rows))
+    defences = sorted(dict.fromkeys(r.defense for r in rows), key=lambda d: d != "none")
+    lines = []
+    for i, encoder in enumerate(encoders):
+        for j, defence in enumerate(defences):
+            mine = [r for r in rows if (r.encoder, r.defense) == (encoder, defence)]
+            if not mine:
+                continue
+            label = encoder if defence == "none" else f"{encoder} + {defence}"
+            label += (how or {}).get((encoder, defence), "")
+            artefact = any(r.artefact for r in mine)
+            colour = SERIES[(j if len(encoders) == 1 else i) % len(SERIES)]
+            points = sorted((x(r), 100 * r.value, 100 * r.low, 100 * r.high) for r in mine)
+            lines.append(
+                Series(
+                    label + " (artefact)" * artefact,
+                    points,
+                    MUTED if artefact else colour,
+                    2 if artefact else 0 if len(encoders) == 1 else j,
+                )
+            )
+    return lines
+
+
+def curves(lines: Sequence[Series], name: str, xlabel: str, ylabel: str) -> str:
+    """Lines with interval bands over a common axis."""
+
+    def draw(ax: Axes) -> None:
+        for line in lines:
+            x, y, low, high = zip(*line.points, strict=True)
+            marker = MARKERS[line.dash % len(MARKERS)] if len(x) <= 20 else ""
+            style = {"color": line.colour, "ls": DASHES[line.dash % len(DASHES)], "lw": 1.6}
+            named = len(lines) > 1 or "%" in ylabel  # a lone loss needs no legend
+            label = _short(line.label) if named else None
+            ax.plot(x, y, marker=marker, ms=3.6, label=label, **style)
+            if low != high:
+                ax.fill_between(x, low, high, color=line.colour, alpha=0.11, lw=0)
+        ax.set(xlabel=xlabel, ylabel=ylabel)
+        if "%" in ylabel:
+            ax.set_ylim(-2, 102)
+
+    text = "; ".join(
+        f"{line.label}: {line.points[0][1]:.3g} at {line.points[0][0]:g}, "
+        f"{line.points[-1][1]:.3g} at {line.points[-1][0]:g}"
+        for line in lines
+    )
+    size = (4.9, 2.7 + 0.2 * ((len(lines) + 1) // 2))
+    return draw_svg(draw, name, f"{ylabel} over {xlabel}. {text}", size)
+
+
+def loss_curves(runs: Sequence[tuple[str, Sequence[tuple[float, float]]]], name: str) -> str:
+    """Training loss over steps, averaged into at most 200 points a run; empty without points."""
+    lines = []
+    for i, (label, points) in enumerate((label, p) for label, p in runs if p):
+        width = -(-len(points) // 200)
+        bins = [points[k : k + width] for k in range(0, len(points), width)]
+        means = [tuple(sum(c) / len(c) for c in zip(*b, strict=True)) for b in bins]
+        lines.append(Series(label, [(x, y, y, y) for x, y in means], SERIES[i % len(SERIES)]))
+    return curves(lines, name, "training step", "training loss") if lines else ""
+
+
+def histogram(entry: Mapping[str, Any], name: str) -> str:
+    """Two overlaid histograms, the decision threshold and its side."""
+    first, second = entry["values"]
+    low, high = min(*first, *second), max(*first, *second)
+    width = (high - low) / 30 or 1.0
+    edges = [low + width * i for i in range(31)]
+
+    def draw(ax: Axes) -> None:
+        for values, label, colour in zip((first, second), entry["labels"], SERIES, strict=False):
+            ax.hist(values, edges, color=colour, alpha=0.5, label=_short(str(label)))
+        threshold = entry.get("threshold")
+        if threshold is not None:
+            side = entry.get("direction", "below")
+            ends = (low - width, threshold) if side == "below" else (threshold, edges[-1] + width)
+            ax.axvspan(
+                *ends, color=MUTED, alpha=0.1, lw=0, label=f"{side} the threshold {threshold:.3g}"
+            )
+            ax.axvline(threshold, color=INK, lw=1)
+        ax.set(xlabel="score", ylabel="images")
+
+    area = f"; area under ROC {entry['auc']:.3f}" if entry.get("auc") is not None else ""
+    text = f"Histogram of {entry['labels'][0]} and {entry['labels'][1]}{area}"
+    return draw_svg(draw, name, text, (4.9, 2.9))
+
+
+def _short(label: str, limit: int = 44) -> str:
+    label = " " + label if label.startswith("_") else label  # matplotlib hides "_x" from legends
+    return label if len(label) <= limit else label[: limit - 1] + "…"

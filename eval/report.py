@@ -1,0 +1,205 @@
+"""One self-contained page about one or more runs: what was claimed, attacked, and left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.files import ConfigError, write_atomically
+from eval import plots
+from eval.pages import words
+from eval.pages.pictures import pictures
+from eval.pages.runs import Run, merged, read_runs
+from eval.results import Result, write_csv
+from eval.tables import (
+    CLEAN,
+    ROBUST,
+    HeadlineRow,
+    Threat,
+    attacks_on,
+    final_steps,
+    headline,
+    main_threats,
+    percent,
+    plain,
+    points,
+    radius,
+    threat_name,
+    view_grid,
+)
+
+PAGES = Path(__file__).parent / "pages"
+
+
+def build_report(runs: Sequence[Path], out: Path) -> Path:
+    """The path of ``out/index.html``, written whole together with ``out/results.csv``.
+
+    The same run folders give the same bytes.
+
+    Args:
+        runs: run folders with results.jsonl, config.yaml and env.json; other files are optional.
+        out: folder of the report.
+
+    Raises:
+        ConfigError: a run folder lacks a file, or a file is invalid.
+    """
+    found = read_runs(runs)
+    rows = merged(found)
+    if not any(r.metric == ROBUST for r in rows):
+        raise ConfigError(
+            "no robust_accuracy among the rows; evaluate with at least one attack first"
+        )
+    page = _render(_context(found, rows))
+    write_csv(out / "results.csv", rows)
+    write_atomically(out / "index.html", page)
+    return out / "index.html"
+
+
+def _render(context: dict[str, Any]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(PAGES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "points": points}
+    return environment.get_template("report.html.j2").render(context).lstrip()
+
+
+def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
+    found, chosen = headline(rows), main_threats(rows)
+    threats = list(dict.fromkeys(r.threat for r in found))
+    groups = [_group(t, found, rows, f"g{i}") for i, t in enumerate(chosen)]
+    training, radii = _training(runs, rows, chosen), _radii(rows, chosen)
+    sheets, notes = _sheets(runs), _notes(runs)
+    contents = [
+        ("headline", "What is left", True),
+        ("views", "What the attacker followed", True),
+        ("words", "In words", True),
+        ("training", "Over training", training),
+        ("radius", "Over the radius", radii),
+        ("pictures", "Pictures", sheets),
+        ("notes", "Notes", notes),
+        ("run", "What was run", True),
+    ]
+    return {
+        "title": ", ".join(run.label for run in runs),
+        "style": _trusted((PAGES / "style.css").read_text()),
+        "stand_in": words.STAND_IN if any(r.dataset == "digits" for r in rows) else "",
+        "contents": [(anchor, text) for anchor, text, there in contents if there],
+        "groups": groups,
+        "others": [_table(t, found) for t in threats if t not in chosen],
+        "training": training,
+        "radii": radii,
+        "sheets": sheets,
+        "notes": notes,
+        "runs": [_facts(run) for run in runs],
+        "rest": [r for r in rows if r.metric not in (CLEAN, ROBUST)],
+    }
+
+
+def _trusted(markup: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(markup)
+
+
+def _table(threat: Threat, found: Sequence[HeadlineRow]) -> dict[str, Any]:
+    mine = [r for r in found if r.threat == threat]
+    counts = {c.n for r in mine for c in (r.clean, r.transfer, r.adaptive, r.worst) if c}
+    images = " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)}))
+    task, dataset, norm, eps = threat
+    return {
+        "name": f"{task} · {dataset} · {threat_name(norm, eps)} · {images} images",
+        "rows": mine,
+    }
+
+
+def _group(
+    threat: Threat, found: Sequence[HeadlineRow], rows: Sequence[Result], name: str
+) -> dict[str, Any]:
+    table = _table(threat, found)
+    mine: list[HeadlineRow] = table["rows"]
+    grids = [(row, *view_grid(attacks_on(rows, row))) for row in mine]
+    sentences = [(r.name, words.defence_in_words(r, rows)) for r in mine if r.defense != "none"]
+    return {
+        **table,
+        "verdicts": words.verdicts(mine),
+        "dumbbell": _trusted(plots.dumbbell(mine, f"{name}-dumbbell")),
+        "grids": [g for g in grids if g[1]],
+        "words": sentences,
+    }
+
+
+def _training(
+    runs: Sequence[Run], rows: Sequence[Result], chosen: Sequence[Threat]
+) -> list[tuple[Any, str]]:
+    found = [
+        (plots.over_steps(rows, t, f"t{i}-steps"), f"{t[1]} · {threat_name(*t[2:])}")
+        for i, t in enumerate(chosen)
+    ]
+    loss = plots.loss_curves([(run.label, run.loss) for run in runs], "loss")
+    return [(_trusted(svg), text) for svg, text in [*found, (loss, "Training loss")] if svg]
+
+
+def _radii(rows: Sequence[Result], chosen: Sequence[Threat]) -> list[tuple[Any, str]]:
+    steps = final_steps(rows)
+    found = [
+        (plots.over_eps(rows, t, steps, f"e{i}-eps"), f"{t[1]} · {threat_name(*t[2:]).split()[0]}")
+        for i, t in enumerate(chosen)
+    ]
+    return [(_trusted(svg), text) for svg, text in found if svg]
+
+
+def _sheets(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    return [
+        {"name": _example_name(entry), "cards": pictures(run.folder, entry)}
+        for run in runs
+        for entry in run.examples
+    ]
+
+
+def _example_name(entry: dict[str, Any]) -> str:
+    system = entry["encoder"]
+    if entry["defense"] != "none":
+        system += f" + {entry['defense']}"
+    through = f" through the {entry['view']} view" if entry.get("view") else ""
+    eps = entry.get("eps")
+    within = f", {threat_name(str(entry.get('norm', '')), eps)}" if eps else ""
+    return f"{system}: {entry['attack']}{through}{within}"
+
+
+def _notes(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    notes = []
+    for note in (n for run in runs for n in run.notes):
+        shape = note.get("histogram")
+        svg, caption = "", ""
+        if shape:
+            svg = _trusted(plots.histogram(shape, f"h{len(notes)}"))
+            auc = shape.get("auc")
+            area = f" · area under the ROC curve {auc:.3f}" if auc is not None else ""
+            caption = plain(shape.get("title", "")) + area
+        notes.append({"title": note["title"], "text": note["text"], "svg": svg, "caption": caption})
+    return notes
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    environment = run.environment
+    facts = [("seed", environment["seed"]), ("started", environment["started"])]
+    if environment["seconds"] is not None:
+        facts.append(("took", f"{environment['seconds']:,.1f} s"))
+    facts += [(f"… {name}", f"{seconds:,.1f} s") for name, seconds in environment["phases"].items()]
+    facts += [(name, version) for name, version in environment["versions"].items()]
+    radii = sorted({r.eps for r in run.rows if r.eps})
+    facts.append(("radii", ", ".join(radius(eps) for eps in radii)))
+    shown = [(plain(name), plain(value)) for name, value in facts if value != ""]
+    return {
+        "label": run.label,
+        "command": plain(environment["command"]),
+        "facts": shown,
+        "config": run.config,
+    }

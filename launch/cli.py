@@ -1,0 +1,217 @@
+"""The command line: ``robustclip``.  Heavy libraries are imported by the commands, never by ``--help``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="robustclip",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help=(
+        "Make any CLIP robust, and say honestly how robust it is.\n\n"
+        "Start with [bold]robustclip demo[/bold]: the whole job on embedded data, in minutes on a laptop.\n\n"
+        "Recipes are YAML files named on the command line, and changed there:\n\n"
+        "[dim]robustclip finetune fare_vit_l14_eps4 trainer.devices=8 data.shards='/data/train-{0000..1023}.tar'[/dim]"
+    ),
+)
+data_app = typer.Typer(no_args_is_help=True, help="Make and inspect shards of images.")
+app.add_typer(data_app, name="data")
+
+Recipe = Annotated[str, typer.Argument(help="A shipped recipe's name, or a .yaml file.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value, e.g. trainer.devices=8", metavar="[KEY=VALUE]...")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for what is written.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Build all but weights and data; print shapes, counts and the plan.")
+]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+) -> None:
+    if debug:
+        os.environ["ROBUSTCLIP_DEBUG"] = "1"
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["robustclip", *sys.argv[1:]])
+
+
+@app.command()
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller everything: about a minute.")] = False,
+    out: Out = None,
+) -> None:
+    """Run the whole job on embedded data: fine-tune, train priors, evaluate, report.
+
+    Example: robustclip demo --quick --out runs/demo
+    """
+    from train.demo import demo as run_demo
+
+    run_demo(quick=quick, out=out, command=_command())
+
+
+@app.command()
+def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+    """Pretrain the embedded tiny CLIP from scratch.
+
+    Example: robustclip pretrain tiny --out runs/tiny
+    """
+    from launch.job import run_job
+
+    run_job("pretrain", recipe, overrides or [], out, dry_run=dry_run, command=_command())
+
+
+@app.command()
+def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+    """Fine-tune a CLIP adversarially (FARE, TeCoA); evaluate every checkpoint.
+
+    Started again, an interrupted run goes on.
+
+    Example: robustclip finetune fare_tiny_eps4 optimizer.max_steps=200
+    """
+    from launch.job import run_job
+
+    run_job("finetune", recipe, overrides or [], out, dry_run=dry_run, command=_command())
+
+
+@app.command()
+def embed(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+    """Turn images and captions into embedding shards for a prior.
+
+    Example: robustclip embed tiny model.checkpoint=encoder.safetensors --out embeddings
+    """
+    from launch.job import run_job
+
+    run_job("embed", recipe, overrides or [], out, dry_run=dry_run, command=_command())
+
+
+@app.command()
+def prior(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+    """Train a DiffusionPrior on embedding shards, for CLIPure-Diff.
+
+    Example: robustclip prior prior_tiny data.shards=embeddings
+    """
+    from launch.job import run_job
+
+    run_job("prior", recipe, overrides or [], out, dry_run=dry_run, command=_command())
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[
+        str, typer.Argument(help="A checkpoint of an image tower, or the name of a model, e.g. tiny.")
+    ],
+    recipe: Recipe,
+    overrides: Overrides = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Judge a checkpoint, bare and behind defences, by every attack and view of a recipe.
+
+    Example: robustclip evaluate runs/fare/export/encoder.safetensors digits prior=prior.safetensors
+    """
+    from launch.job import run_evaluation
+
+    run_evaluation(checkpoint, recipe, overrides or [], out, dry_run=dry_run, command=_command())
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, side by side on one page.")],
+    out: Out = None,
+) -> None:
+    """Write one self-contained page about one or more runs.
+
+    Example: robustclip report runs/demo --out report
+    """
+    from launch.job import run_report
+
+    run_report(runs, out)
+
+
+@data_app.command("make")
+def data_make(
+    source: Annotated[str, typer.Argument(help="A folder of class folders, or 'digits'.")],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the shards.")],
+    split: Annotated[str, typer.Option(help="Name of the split that a folder becomes.")] = "test",
+    per_shard: Annotated[int, typer.Option(help="Images per shard.")] = 1000,
+    skip_bad: Annotated[bool, typer.Option(help="Leave out images that do not decode.")] = False,
+) -> None:
+    """Write webdataset shards from an image folder or from the embedded set.
+
+    Example: robustclip data make photos --out shards --split train
+    """
+    from launch.job import make_data
+
+    make_data(source, out, split=split, per_shard=per_shard, skip_bad=skip_bad)
+
+
+@data_app.command("stats")
+def data_stats(
+    shards: Annotated[str, typer.Argument(help="digits, a folder of shards, or x-{0..9}.tar")],
+    split: Annotated[str, typer.Option(help="Which split.")] = "test",
+) -> None:
+    """Count the images, classes and sizes of a data set.
+
+    Example: robustclip data stats shards --split train
+    """
+    from launch.job import show_statistics
+
+    show_statistics(shards, split)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and exit code 2, Ctrl-C is 130."""
+    debug = "--debug" in sys.argv
+    try:
+        app(standalone_mode=False)
+    except KeyboardInterrupt:
+        _say("interrupted; start the same command again to go on")
+        code = 130
+    except SystemExit as leave:
+        code = leave.code if isinstance(leave.code, int) else 2
+    except Exception as error:
+        if debug:
+            raise
+        code = _explain(error)
+    else:
+        return
+    sys.exit(code)
+
+
+def _explain(error: Exception) -> int:
+    """Tell a user's mistake in a line; anything else is ours, and says how to see more."""
+    import errno
+
+    if isinstance(error, (typer.Abort,)) or type(error).__name__ == "Abort":
+        _say("interrupted; start the same command again to go on")
+        return 130
+    if hasattr(error, "format_message"):  # click's own: wrong options
+        _say(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _say(f"the disk is full: {error.filename or 'a file'} was not written; make room and start again")
+    elif isinstance(error, (ValueError, OSError)):
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        for line in lines:
+            _say(line)
+    else:
+        _say(f"unexpected {type(error).__name__}: {error}; run with --debug to see where")
+        return 1
+    return 2
+
+
+def _say(line: str) -> None:
+    print(f"robustclip: {line}", file=sys.stderr)

@@ -1,0 +1,172 @@
+"""From a command to a run: the config is checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.files import ConfigError
+from configs.load import load_config
+
+
+def run_job(
+    kind: str, recipe: str, overrides: Sequence[str], out: Path | None, *, dry_run: bool, command: str
+) -> None:
+    """Run a training recipe, or with ``dry_run`` show what it would do.
+
+    Raises:
+        ConfigError: every fault of the recipe and the overrides.
+        ValueError: model, data or devices are not to be had.
+    """
+    name = Path(recipe).stem
+    if dry_run:
+        from launch.dry_run import show_plan
+
+        show_plan(kind, name, load_config(kind, recipe, _told_later(kind, overrides)))
+        return
+    config = load_config(kind, recipe, overrides)
+    print(_JOBS[kind](name, config, out, command))
+
+
+def _told_later(kind: str, overrides: Sequence[str]) -> list[str]:
+    """A dry run needs no data: where none is said, a placeholder stands in."""
+    said = any(text.startswith("data.shards=") for text in overrides)
+    return list(overrides) if said or kind == "evaluate" else [*overrides, "data.shards=not-said"]
+
+
+def _finetune(name: str, config: Any, out: Path | None, command: str) -> str:
+    from train.finetune import finetune
+    from train.runs import open_run
+
+    run = open_run(name, config, out, command=command)
+    export = finetune(run)
+    if (run.folder / "results.jsonl").is_file():
+        show_results(run.folder)
+    return f"encoder: {export}"
+
+
+def _pretrain(name: str, config: Any, out: Path | None, command: str) -> str:
+    from train.pretrain import pretrain
+    from train.runs import open_run
+
+    return f"model: {pretrain(open_run(name, config, out, command=command))}"
+
+
+def _prior(name: str, config: Any, out: Path | None, command: str) -> str:
+    from train.prior import train_prior
+    from train.runs import open_run
+
+    return f"prior: {train_prior(open_run(name, config, out, command=command))}"
+
+
+def _embed(name: str, config: Any, out: Path | None, command: str) -> str:
+    from train.embed import embed
+
+    return f"embeddings: {embed(config, out or Path('embeddings') / name)}"
+
+
+_JOBS = {"finetune": _finetune, "pretrain": _pretrain, "prior": _prior, "embed": _embed}
+
+
+def run_evaluation(
+    checkpoint: str,
+    recipe: str,
+    overrides: Sequence[str],
+    out: Path | None,
+    *,
+    dry_run: bool,
+    command: str,
+) -> None:
+    """Evaluate a checkpoint file, or a model by name.
+
+    Raises:
+        ConfigError: as ``run_job``, or the checkpoint is missing.
+    """
+    told = list(overrides)
+    if Path(checkpoint).suffix or Path(checkpoint).exists():
+        if not Path(checkpoint).is_file():
+            raise ConfigError(f"no checkpoint at {checkpoint}")
+        told.append(f"model.checkpoint={Path(checkpoint).resolve()}")
+        if not any(text.startswith("encoder=") for text in told):
+            told.append(f"encoder={Path(checkpoint).stem}")
+    else:
+        told.append(f"model.name={checkpoint}")
+    config = load_config("evaluate", recipe, told)
+    if dry_run:
+        from launch.dry_run import show_plan
+
+        show_plan("evaluate", Path(recipe).stem, config)
+        return
+    from eval.evaluate import evaluate_checkpoint
+    from train.runs import open_run
+
+    run = open_run(Path(recipe).stem, config, out, command=command)
+    if not run.finished:
+        evaluate_checkpoint(config, run.folder, command=command)
+        from configs.files import write_atomically
+
+        write_atomically(run.folder / "done", "")
+    show_results(run.folder)
+
+
+def show_results(folder: Path) -> None:
+    """Print a run's table and write its page."""
+    from rich.console import Console
+
+    from eval.report import build_report
+    from eval.results import read_results
+    from eval.tables import terminal_table
+
+    page = build_report([folder], folder / "report")
+    Console().print(terminal_table(read_results(folder / "results.jsonl")))
+    print(f"report: {page}")
+
+
+def run_report(runs: Sequence[Path], out: Path | None) -> None:
+    """Write the page of some runs and print their table.
+
+    Raises:
+        ConfigError: a folder holds no results.
+    """
+    from rich.console import Console
+
+    from eval.report import build_report
+    from eval.results import read_results
+    from eval.tables import terminal_table
+
+    page = build_report(runs, out or runs[0] / "report")
+    rows = [row for run in runs for row in read_results(run / "results.jsonl")]
+    Console().print(terminal_table(rows))
+    print(f"report: {page}")
+
+
+def make_data(source: str, out: Path, *, split: str, per_shard: int, skip_bad: bool) -> None:
+    """Write shards and say what they hold."""
+    from data.make import make_from_folder, make_from_sample
+
+    if source == "digits":
+        summary = make_from_sample(source, out, per_shard=per_shard)
+    else:
+        summary = make_from_folder(
+            Path(source), out, split=split, per_shard=per_shard, skip_bad=skip_bad
+        )
+    _print_mapping(summary)
+
+
+def show_statistics(shards: str, split: str) -> None:
+    """Print the counts of a data set."""
+    from data.make import statistics
+
+    _print_mapping(statistics(shards, split))
+
+
+def _print_mapping(values: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    for name, value in values.items():
+        shown = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        table.add_row(str(name), shown)
+    Console().print(table)

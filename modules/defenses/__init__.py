@@ -1,0 +1,8 @@
+"""Defences: encoders around an encoder, and the views an attacker can have of them."""
+
+from modules.defenses.base import Defense, Undefended, View, follow, undefended
+from modules.defenses.clipure_cos import CLIPureCos
+from modules.defenses.random_noise import RandomNoise
+from modules.defenses.ttc import TTC
+
+__all__ = ["TTC", "CLIPureCos", "Defense", "RandomNoise", "Undefended", "View", "follow", "undefended"]

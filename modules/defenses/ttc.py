@@ -1,0 +1,206 @@
+"""TTC, test-time counterattack (CVPR 2025): push a suspicious image away from its own embedding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from modules import noise
+from modules.defenses.base import Defense
+from modules.encoders.base import ImageEncoder
+from modules.perturb.ascent import ascend
+from modules.perturb.losses import squared_l2
+from modules.perturb.threat import Threat, per_image
+
+Direction = Literal["below", "above"]
+
+
+@dataclass(frozen=True)
+class GateCalibration:
+    """How a gate was set.
+
+    Attributes:
+        tau: the threshold.
+        direction: the side of it that is counterattacked.
+        auc: area under the ROC curve of the drift as a detector of attacked images, on the chosen side's sign.
+        clean: [N] drifts of clean images.
+        attacked: [N] drifts of attacked images.
+    """
+
+    tau: float
+    direction: Direction
+    auc: float
+    clean: Tensor
+    attacked: Tensor
+
+
+class TTC(Defense):
+    """Counterattacks images whose embedding drifts suspiciously little under noise.
+
+    Against the released code: only gated images pay for the steps, and the threshold's side can be calibrated, since
+    on some encoders attacked images drift more than clean ones.  Rejected images keep the probe's noise, as released.
+
+    Args:
+        encoder: the encoder to defend.
+        eps: radius of the counterattack, linf, in [0, 1] pixels.
+        step_size: of the counterattack, in [0, 1] pixels.
+        steps: N; with none, this is random noise.
+        tau: drifts on one side of it are counterattacked.
+        direction: ``below`` counterattacks small drifts (the paper), ``above`` large ones.
+        beta: weight of later iterates: exp(beta k), normalised.
+        calibrate: set ``tau`` and ``direction`` on a tuning split before the evaluation.
+    """
+
+    random = True
+    SHARPNESS = 2.0  # of the smooth sign, in units of the gradient's mean size
+    GATE_SOFTNESS = 0.1  # of the smooth gate, in units of tau
+
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        /,
+        *,
+        eps: float = 4 / 255,
+        step_size: float = 1 / 255,
+        steps: int = 2,
+        tau: float = 0.2,
+        direction: Direction = "below",
+        beta: float = 2.0,
+        calibrate: bool = False,
+    ) -> None:
+        super().__init__(encoder)
+        if steps < 0 or step_size <= 0:
+            raise ValueError(f"TTC takes steps >= 0 of size > 0, not steps={steps}, step_size={step_size}")
+        self.threat = Threat("linf", eps)
+        self.step_size, self.steps, self.beta = step_size, steps, beta
+        self.tau, self.direction, self.calibrate = tau, direction, calibrate
+
+    def weights(self, like: Tensor) -> Tensor:
+        """[N + 1] weights of the iterates, softmax of beta k."""
+        return torch.softmax(self.beta * torch.arange(self.steps + 1, dtype=like.dtype), 0).to(like)
+
+    def probe(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The clean embedding [B, D], the noisy image [B, 3, H, W], and the drift tau [B] between them."""
+        z0 = self.encoder.encode_image(x)
+        if self.threat.eps == 0:
+            return z0, x, torch.zeros(len(x), device=x.device, dtype=x.dtype)
+        noisy = (x + self.threat.sample(x, "ttc")).clamp(0.0, 1.0)
+        drift = (self.encoder.encode_image(noisy) - z0).norm(dim=1) / z0.norm(dim=1)
+        return z0, noisy, drift
+
+    def gated(self, drift: Tensor) -> Tensor:
+        """[B] bool: counterattack this image; a drift equal to tau is not."""
+        return drift < self.tau if self.direction == "below" else drift > self.tau
+
+    def purify_pixels(self, x: Tensor) -> Tensor:
+        """x [B, 3, H, W] plus the weighted counterattack where the gate opens, plus the probe's noise elsewhere.
+
+        No gradient runs through the counterattack; ``differentiable`` gives the encoder through which it does.
+        """
+        with torch.no_grad():
+            z0, noisy, drift = self.probe(x.detach())
+            moved = noisy.clone()
+            index = self.gated(drift).nonzero().squeeze(1)
+        if self.steps and len(index):
+            with noise.subset(index):
+                moved[index] = self._counterattack(x.detach()[index], noisy[index], z0[index])
+        return x + (moved - x).detach()
+
+    def _counterattack(self, x: Tensor, noisy: Tensor, z0: Tensor) -> Tensor:
+        path = ascend(
+            lambda v: squared_l2(self.encoder.encode_image(v), z0),
+            x,
+            self.threat,
+            steps=self.steps,
+            step_size=self.step_size,
+            start=noisy - x,
+        )
+        weighted = sum(
+            (w * (iterate.x - x) for w, iterate in zip(self.weights(x), path, strict=True)),
+            start=torch.zeros_like(x),
+        )
+        return x + weighted.detach()
+
+    def differentiable(self) -> ImageEncoder:
+        """The unrolled counterattack with a smooth sign and a smooth gate."""
+        return SmoothTTC(self)
+
+    @torch.no_grad()
+    def calibrate_gate(self, clean: Tensor, attacked: Tensor) -> GateCalibration:
+        """Set tau and its side where they tell attacked from clean images best (balanced accuracy).
+
+        Args:
+            clean: [N, 3, H, W] of a tuning split.
+            attacked: the same images, attacked through the bare encoder.
+        """
+        drifts = [self.probe(x)[2].double() for x in (clean, attacked)]
+        auc = _auc(drifts[0], drifts[1])  # of "attacked drifts more"
+        self.direction = "above" if auc >= 0.5 else "below"
+        self.tau = _best_threshold(*drifts, self.direction)
+        return GateCalibration(self.tau, self.direction, max(auc, 1 - auc), *drifts)
+
+
+def _auc(low: Tensor, high: Tensor) -> float:
+    """Probability that a value of ``high`` exceeds one of ``low``, ties half (Mann-Whitney)."""
+    difference = high[:, None] - low[None, :]
+    return float((difference > 0).double().mean() + 0.5 * (difference == 0).double().mean())
+
+
+def _best_threshold(clean: Tensor, attacked: Tensor, direction: Direction) -> float:
+    values = torch.cat([clean, attacked]).unique()
+    cuts = torch.cat([values[:1] - 1e-6, (values[1:] + values[:-1]) / 2, values[-1:] + 1e-6])
+    sign = 1 if direction == "above" else -1
+    caught = (sign * (attacked[None] - cuts[:, None]) > 0).double().mean(dim=1)
+    alarms = (sign * (clean[None] - cuts[:, None]) > 0).double().mean(dim=1)
+    return float(cuts[(caught - alarms).argmax()])
+
+
+class SmoothTTC(ImageEncoder):
+    """TTC as an adaptive attacker sees it: unrolled, sign(g) as tanh(k g / mean|g|), the gate as a sigmoid.
+
+    Its values approximate the defence's; adversarial images are always scored on the defence itself.
+
+    Args:
+        defense: the defence.
+    """
+
+    def __init__(self, defense: TTC, /) -> None:
+        super().__init__()
+        self.defense = defense
+        self.embedding_dim, self.image_size = defense.embedding_dim, defense.image_size
+
+    def encode_image(self, x: Tensor) -> Tensor:
+        """Embeddings [B, D], differentiable through every step of the counterattack."""
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
+            return self.defense.encoder.encode_image(self._purify(x))
+
+    def _purify(self, x: Tensor) -> Tensor:
+        ttc = self.defense
+        z0, noisy, drift = ttc.probe(x)
+        path = ascend(
+            lambda v: squared_l2(ttc.encoder.encode_image(v), z0),
+            x,
+            ttc.threat,
+            steps=ttc.steps,
+            step_size=ttc.step_size,
+            start=noisy - x,
+            direction=self._smooth_sign,
+            differentiable=torch.is_grad_enabled() and x.requires_grad,
+        )
+        counter = sum(
+            (w * iterate.x for w, iterate in zip(ttc.weights(x), path, strict=True)),
+            start=torch.zeros_like(x),
+        )
+        softness = max(ttc.GATE_SOFTNESS * abs(ttc.tau), 1e-6)
+        side = 1 if ttc.direction == "above" else -1
+        gate = per_image(torch.sigmoid(side * (drift - ttc.tau) / softness), x)
+        return gate * counter + (1 - gate) * noisy
+
+    def _smooth_sign(self, grad: Tensor) -> Tensor:
+        size = grad.flatten(1).abs().mean(dim=1).clamp_min(1e-12)
+        return torch.tanh(self.defense.SHARPNESS * grad / per_image(size, grad))

@@ -1,0 +1,76 @@
+"""What the whole project is about: pixels in, an embedding out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+
+class ImageEncoder(nn.Module, ABC):
+    """Maps images to embeddings.  A defended encoder is one too.
+
+    Attributes:
+        embedding_dim: D, the length of an embedding.
+        image_size: H = W of the images it was built for, in pixels.
+    """
+
+    embedding_dim: int
+    image_size: int
+
+    @abstractmethod
+    def encode_image(self, x: Tensor) -> Tensor:
+        """Embeddings [B, D], not normalised, of x [B, 3, H, W] in [0, 1]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same as ``encode_image``."""
+        return self.encode_image(x)
+
+    def freeze(self) -> Self:
+        """Itself, in evaluation mode and with no parameter that wants a gradient."""
+        return self.eval().requires_grad_(False)
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no parameter gradients inside; everything as it was afterwards.
+
+    An attack needs gradients of pixels only: without this every step would also keep what the weights' gradients need.
+    """
+    training = [m for m in module.modules() if m.training]
+    wanting = [p for p in module.parameters() if p.requires_grad]
+    module.eval()
+    for parameter in wanting:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for m in training:
+            m.training = True
+        for parameter in wanting:
+            parameter.requires_grad_(True)
+
+
+class FrozenReference(ImageEncoder):
+    """A frozen encoder that remembers its last answer: objectives ask for the same batch more than once.
+
+    Args:
+        encoder: it is frozen.
+    """
+
+    def __init__(self, encoder: ImageEncoder, /) -> None:
+        super().__init__()
+        self.encoder = encoder.freeze()
+        self.embedding_dim, self.image_size = encoder.embedding_dim, encoder.image_size
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    @torch.no_grad()
+    def encode_image(self, x: Tensor) -> Tensor:
+        """Embeddings [B, D] of x [B, 3, H, W]; computed once for the same tensor object."""
+        if self._last is None or self._last[0] is not x:
+            self._last = (x, self.encoder.encode_image(x))
+        return self._last[1]

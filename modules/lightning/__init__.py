@@ -1,0 +1,1 @@
+"""The LightningModules; the only place in ``modules`` that knows Lightning."""

@@ -1,0 +1,98 @@
+"""Adversarial fine-tuning: the inner attack, the outer step, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modules import noise
+from modules.attacks.base import Attack
+from modules.attacks.pgd import PGD
+from modules.encoders.base import FrozenReference, ImageEncoder, frozen
+from modules.lightning.optim import OptimizerSettings
+from modules.objectives.base import Batch, Objective
+
+
+class AdversarialFineTuning(pl.LightningModule):
+    """Trains an image encoder on the perturbations an attack finds (FARE, TeCoA: arXiv:2402.12336, 2212.07016).
+
+    The attack sees the encoder in evaluation mode with frozen weights; only the outer step keeps a graph for them.
+    The start of the attack is drawn per sample and step, so that any step can be replayed alone.
+
+    Args:
+        encoder: to train, all of it.
+        reference: the original encoder; frozen, and not part of the checkpoint.
+        objective: what the perturbation ascends and the weights descend.
+        attack: finds the perturbation.
+        settings: of the optimizer and its schedule.
+        seed: of the attack's starts.
+        identity: plain values that say what the weights are (base model, objective, threat); saved with them.
+
+    Raises:
+        ValueError: the objective needs a random start and the attack has none.
+    """
+
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        reference: ImageEncoder,
+        objective: Objective,
+        attack: Attack,
+        /,
+        *,
+        settings: OptimizerSettings,
+        seed: int = 0,
+        identity: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if objective.needs_random_start and isinstance(attack, PGD) and not attack.random_start:
+            raise ValueError(
+                f"{type(objective).__name__}'s gradient is exactly zero at the clean image while the student "
+                "equals the original; set attack.random_start=true"
+            )
+        self.encoder = encoder
+        self._reference = (FrozenReference(reference),)  # in a tuple: no submodule, not in checkpoints
+        self.objective, self.attack, self.settings = objective, attack, settings
+        self.seed, self.identity = seed, identity or {}
+
+    @property
+    def reference(self) -> FrozenReference:
+        """The frozen original encoder."""
+        return self._reference[0]
+
+    def on_fit_start(self) -> None:
+        """Move the original encoder to where the trained one is."""
+        self.reference.to(self.device)
+
+    def perturb(self, batch: Batch, step: int) -> Tensor:
+        """The perturbed images [B, 3, H, W] of a batch at an optimizer step; a function of weights and arguments."""
+        keys = noise.keys_of(batch.key, device=batch.x.device)
+        with noise.samples(keys, seed=self.seed, draw=step), frozen(self.encoder):
+            loss = self.objective.inner(self.encoder, self.reference, batch)
+            return self.attack.perturb(loss, batch.x, "inner")
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The mean outer loss at the perturbed images."""
+        x_adv = self.perturb(batch, self.global_step)
+        loss = self.objective.outer(self.encoder, self.reference, batch, x_adv).mean()
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    @torch.no_grad()
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Cosine of the clean embeddings with the original ones."""
+        with frozen(self.encoder):
+            z, z0 = self.encoder.encode_image(batch.x), self.reference.encode_image(batch.x)
+        self.log("val/cosine", F.cosine_similarity(z, z0).mean(), batch_size=len(batch.x), sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW over every weight of the encoder, warm-up and cosine."""
+        return self.settings.build(list(self.encoder.named_parameters()))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Say in the checkpoint what the weights are."""
+        checkpoint["robustclip"] = {"kind": "encoder", **self.identity}

@@ -1,0 +1,86 @@
+"""Class names into classifier weights: text embeddings, computed once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BLANK_PROMPT = "a photo of a."
+"""The class-free prompt of CLIPure's abstract."""
+
+
+class Texts(Protocol):
+    """What a head needs of a text tower."""
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Embeddings [N, D], L2-normalised."""
+        ...
+
+
+class ZeroShotHead(nn.Module):
+    """Logits of embeddings: scaled cosines to one direction per class (arXiv:2103.00020).
+
+    Args:
+        weights: [K, D] class embeddings, L2-normalised here.
+        classes: K names.
+        logit_scale: factor on the cosines.
+    """
+
+    weights: Tensor
+
+    def __init__(self, weights: Tensor, classes: Sequence[str], /, *, logit_scale: float = 100.0) -> None:
+        super().__init__()
+        self.register_buffer("weights", F.normalize(weights, dim=-1), persistent=False)
+        self.classes, self.logit_scale = list(classes), logit_scale
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Logits [B, K] of embeddings z [B, D], normalised here."""
+        logits = self.logit_scale * F.normalize(z, dim=-1) @ self.weights.T
+        assert logits.shape == (len(z), len(self.classes)), "the head's output is not [B, K]"
+        return logits
+
+
+def class_embeddings(text: Texts, classes: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """[K, D] mean over the templates of each class's normalised text embeddings, normalised.
+
+    Args:
+        text: the text tower.
+        classes: K names.
+        templates: with one ``{}`` each.
+
+    Raises:
+        ValueError: no class, no template, a template without ``{}``, or two classes that read the same.
+    """
+    _check(classes, templates)
+    prompts = [template.format(name) for name in classes for template in templates]
+    z = torch.cat([text.encode_text(prompts[i : i + 256]) for i in range(0, len(prompts), 256)])
+    return F.normalize(z.view(len(classes), len(templates), -1).mean(dim=1), dim=-1)
+
+
+def blank_embedding(text: Texts, templates: Sequence[str]) -> Tensor:
+    """[D] mean of the templates' normalised embeddings with the class left out, as released CLIPure-Cos has it."""
+    return text.encode_text([template.format("") for template in templates]).mean(dim=0)
+
+
+def zero_shot_head(
+    text: Texts, classes: Sequence[str], templates: Sequence[str], *, logit_scale: float
+) -> ZeroShotHead:
+    """The head of a list of classes; arguments as in ``class_embeddings``."""
+    return ZeroShotHead(class_embeddings(text, classes, templates), classes, logit_scale=logit_scale)
+
+
+def _check(classes: Sequence[str], templates: Sequence[str]) -> None:
+    if not classes or not templates:
+        raise ValueError(f"zero-shot needs classes and templates, not {len(classes)} and {len(templates)}")
+    for template in templates:
+        if template.count("{}") != 1:
+            raise ValueError(f"template {template!r} must hold one {{}} for the class")
+    seen: dict[str, int] = {}
+    for number, name in enumerate(classes):
+        if name in seen:
+            raise ValueError(f"classes {seen[name]} and {number} are both {name!r}; their prompts are identical")
+        seen[name] = number

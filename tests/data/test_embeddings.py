@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import normalize
+
+from data.batches import EmbeddingBatch
+from data.embeddings import EmbeddingShards, embedding_loader, write_embeddings
+from data.plan import PositionBatches
+
+META = {"encoder": "tiny-vit:abc", "captions": "digits"}
+
+
+def _batch(count: int, start: int = 0, *, dim: int = 6, tokens: bool = False) -> EmbeddingBatch:
+    generator = torch.Generator().manual_seed(start)
+    image, text = (normalize(torch.randn(count, dim, generator=generator), dim=1) for _ in range(2))
+    states = torch.randn(count, 3, 4, generator=generator) if tokens else None
+    return EmbeddingBatch(
+        image, text, states, tuple(f"né/{i}" for i in range(start, start + count))
+    )
+
+
+def _batches(tokens: bool = False) -> Iterator[EmbeddingBatch]:
+    for start, count in ((0, 7), (7, 1), (8, 20), (28, 2)):
+        yield _batch(count, start, tokens=tokens)
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+@pytest.mark.parametrize("per_shard", [1, 4, 8, 100])
+def test_what_is_written_is_read_back(tokens: bool, per_shard: int, tmp_path: Path) -> None:
+    paths = write_embeddings(tmp_path / "e", _batches(tokens), META, per_shard=per_shard)
+    assert len(paths) == -(-30 // per_shard)
+    source = EmbeddingShards(tmp_path / "e", encoder="tiny-vit:abc", checksum=True)
+    assert len(source) == 30
+    assert source.dim == 6
+    assert source.metadata == META
+    wanted = [batch.select([i]) for batch in _batches(tokens) for i in range(len(batch))]
+    for i in (0, 29, 7, 8, 3, 27):
+        sample, one = source[i], wanted[i]
+        assert sample.key == one.key[0] == f"né/{i}"
+        assert torch.equal(sample.image, one.image[0])
+        assert torch.equal(sample.text, one.text[0])
+        assert (sample.tokens is None) == (one.tokens is None) == (not tokens)
+        if sample.tokens is not None and one.tokens is not None:
+            assert torch.equal(sample.tokens, one.tokens[0])
+
+
+def test_half_precision_is_kept_on_disk_and_comes_as_float32(tmp_path: Path) -> None:
+    half = _batch(5).to("cpu", dtype=torch.float16)
+    (path,) = write_embeddings(tmp_path / "e", [half], META)
+    assert load_file(path)["image"].dtype == torch.float16
+    sample = EmbeddingShards(tmp_path / "e")[2]
+    assert sample.image.dtype == torch.float32
+    assert torch.equal(sample.image, half.image[2].float())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loading_follows_the_order_and_leaves_the_global_state_alone(
+    workers: int, tmp_path: Path
+) -> None:
+    write_embeddings(tmp_path / "e", _batches(tokens=True), META, per_shard=8)
+    source = EmbeddingShards(tmp_path / "e")
+    order = PositionBatches(n=30, batch_size=10, seed=4, limit=3)
+    before = torch.get_rng_state()
+    loaded = list(embedding_loader(source, order, workers, seed=0))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [b.key for b in loaded] == [tuple(f"né/{i}" for i in indices) for indices in order]
+    assert loaded[0].tokens is not None
+    assert loaded[0].tokens.shape == (10, 3, 4)
+
+
+def test_mapped_memory_stays_behind_when_a_source_travels(tmp_path: Path) -> None:
+    write_embeddings(tmp_path / "e", [_batch(2000, dim=64)], META)
+    source = EmbeddingShards(tmp_path / "e")
+    assert torch.equal(source[3].image, _batch(2000, dim=64).image[3])
+    packed = pickle.dumps(source)
+    assert len(packed) < 5000
+    assert torch.equal(pickle.loads(packed)[3].image, source[3].image)
+
+
+def _bad_row(field: str, value: float) -> EmbeddingBatch:
+    batch = _batch(5)
+    getattr(batch, field)[[1, 3]] = value
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (_bad_row("image", float("nan")), "00000.safetensors: 2 rows of 'image' are not finite"),
+        (_bad_row("text", float("inf")), "2 rows of 'text' are not finite"),
+        (_bad_row("text", 0.0), "2 rows of 'text' are not of unit length"),
+    ],
+)
+def test_values_that_no_prior_should_see_are_not_written(
+    batch: EmbeddingBatch, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        write_embeddings(tmp_path / "e", [_batch(4), batch], META, per_shard=100)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_image_and_text_must_share_one_space(tmp_path: Path) -> None:
+    batch = EmbeddingBatch(_batch(2).image, _batch(2, dim=5).text, None, ("a", "b"))
+    with pytest.raises(ValueError, match=r"image \(2, 6\) and text \(2, 5\)"):
+        write_embeddings(tmp_path / "e", [batch], META)
+
+
+def test_norms_may_be_off_by_a_thousandth(tmp_path: Path) -> None:
+    near, far = _batch(3), _batch(3)
+    near.image.mul_(1.0009)
+    far.image.mul_(1.0011)
+    write_embeddings(tmp_path / "near", [near], META)
+    with pytest.raises(ValueError, match="3 rows of 'image' are not of unit length"):
+        write_embeddings(tmp_path / "far", [far], META)
+
+
+@pytest.mark.parametrize("per_shard", [2, 100])
+def test_batches_that_change_their_size_are_refused(per_shard: int, tmp_path: Path) -> None:
+    for other in (_batch(2, dim=5), _batch(2, tokens=True)):
+        with pytest.raises(ValueError, match="sizes"):
+            write_embeddings(tmp_path / "e", [_batch(2), other], META, per_shard=per_shard)
+
+
+def test_the_encoder_must_be_named_and_must_fit(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="metadata needs 'encoder'"):
+        write_embeddings(tmp_path / "e", [_batch(2)], {})
+    with pytest.raises(ValueError, match="no embeddings to write"):
+        write_embeddings(tmp_path / "e", [], META)
+    write_embeddings(tmp_path / "e", [_batch(2)], META)
+    with pytest.raises(ValueError, match="made by encoder 'tiny-vit:abc', not 'other'"):
+        EmbeddingShards(tmp_path / "e", encoder="other")
+
+
+# --- planted faults in a written folder
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    write_embeddings(tmp_path / "e", _batches(), META, per_shard=10)
+    return tmp_path / "e"
+
+
+def _replace(path: Path, **tensors: torch.Tensor) -> None:
+    """Plant other tensors in a file, and a record that vouches for it."""
+    save_file({**load_file(path), **tensors}, path)
+    index = json.loads((path.parent / "index.json").read_text())
+    record = next(shard for shard in index["shards"] if shard["name"] == path.name)
+    record["bytes"] = path.stat().st_size
+    (path.parent / "index.json").write_text(json.dumps(index))
+
+
+def test_a_missing_index_or_shard_is_named(written: Path) -> None:
+    (written / "00001.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"no shard '.*00001\.safetensors'"):
+        EmbeddingShards(written)
+    (written / "index.json").unlink()
+    with pytest.raises(ValueError, match="index.json is missing"):
+        EmbeddingShards(written)
+
+
+@pytest.mark.parametrize("field", ["dim", "shapes", "metadata"])
+def test_an_index_without_a_field_is_refused(field: str, written: Path) -> None:
+    index = json.loads((written / "index.json").read_text())
+    del index[field]
+    (written / "index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=f"lacks '{field}'"):
+        EmbeddingShards(written)
+
+
+def test_an_index_without_shards_is_refused(written: Path) -> None:
+    index = json.loads((written / "index.json").read_text())
+    (written / "index.json").write_text(json.dumps({**index, "shards": []}))
+    with pytest.raises(ValueError, match="lists no shards"):
+        EmbeddingShards(written)
+
+
+def test_a_cut_shard_is_named(written: Path) -> None:
+    path = written / "00001.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ValueError, match=r"00001\.safetensors' has \d+ bytes but index.json says"):
+        EmbeddingShards(written)
+
+
+def test_a_file_of_garbage_is_named(written: Path) -> None:
+    path = written / "00001.safetensors"
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    with pytest.raises(ValueError, match=r"00001\.safetensors' is not a readable safetensors"):
+        EmbeddingShards(written)
+
+
+def test_a_flipped_bit_is_found_by_the_checksum(written: Path) -> None:
+    path = written / "00002.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    EmbeddingShards(written, values=False)
+    with pytest.raises(ValueError, match=r"00002\.safetensors' does not match its sha256"):
+        EmbeddingShards(written, values=False, checksum=True)
+
+
+def test_other_sizes_counts_and_norms_are_found(written: Path) -> None:
+    path = written / "00001.safetensors"
+    whole = load_file(path)
+    _replace(path, image=whole["image"][:, :5].contiguous())
+    with pytest.raises(ValueError, match="holds .*'image': .5.* but index.json says"):
+        EmbeddingShards(written)
+    _replace(path, image=whole["image"][:9].contiguous())
+    with pytest.raises(ValueError, match="'image': 9, .* rows but index.json says 10"):
+        EmbeddingShards(written)
+    _replace(path, image=whole["image"] * 3)
+    with pytest.raises(ValueError, match=r"00001\.safetensors: 10 rows of 'image' are not of unit"):
+        EmbeddingShards(written)
+    assert len(EmbeddingShards(written, values=False)) == 30
+
+
+def test_an_index_that_points_outside_its_folder_is_refused(written: Path) -> None:
+    text = (written / "index.json").read_text()
+    (written / "index.json").write_text(text.replace("00001.", "../00001."))
+    (written.parent / "00001.safetensors").write_bytes((written / "00001.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="no shard"):
+        EmbeddingShards(written)
+
+
+def test_a_sample_outside_the_source_is_refused(written: Path) -> None:
+    source = EmbeddingShards(written)
+    for index in (-1, 30):
+        with pytest.raises(IndexError, match=f"sample {index} of 30"):
+            source[index]

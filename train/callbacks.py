@@ -1,0 +1,111 @@
+"""What a training run leaves behind while it runs: checkpoints, a table of metrics, a progress bar."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, Checkpoint
+
+from configs.files import write_atomically
+from eval.progress import Ticker
+
+
+class SaveCheckpoints(Checkpoint):
+    """Writes ``step=000100.ckpt`` every so many steps and after the last one.
+
+    Args:
+        folder: where to.
+        every: optimizer steps.
+        keep: newest ones that stay; -1 keeps all.
+    """
+
+    def __init__(self, folder: Path, /, *, every: int, keep: int = -1) -> None:
+        self.folder, self.every, self.keep = folder, every, keep
+        self._saved = -1
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save where one is due; accumulated batches do not count twice."""
+        step = trainer.global_step
+        due = step % self.every == 0 or step == trainer.max_steps
+        if not due or step in (0, self._saved):
+            return
+        self._saved = step
+        trainer.save_checkpoint(self.folder / f"step={step:06d}.ckpt", weights_only=False)
+        if self.keep > 0 and trainer.is_global_zero:
+            for path in sorted(self.folder.glob("step=*.ckpt"))[: -self.keep]:
+                path.unlink()
+
+
+class MetricsTable(Callback):
+    """Writes what the module logs to ``metrics.csv``; a run that goes on drops the lines after its checkpoint.
+
+    Args:
+        path: of the table.
+        every: optimizer steps between lines.
+        start: step that the run goes on from.
+    """
+
+    def __init__(self, path: Path, /, *, every: int, start: int = 0) -> None:
+        self.path, self.every = path, every
+        self.rows: list[dict[str, str]] = []
+        if start and path.is_file():
+            with path.open(newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Note a line where one is due."""
+        step = trainer.global_step
+        last = int(self.rows[-1]["step"]) if self.rows else 0
+        if step == last or (step % self.every and step not in (1, trainer.max_steps)):
+            return
+        metrics = {name: repr(float(value)) for name, value in sorted(trainer.callback_metrics.items())}
+        rate = repr(float(trainer.optimizers[0].param_groups[0]["lr"]))
+        self.rows.append({"step": str(step), **metrics, "lr": rate})
+        if trainer.is_global_zero:
+            self._write()
+
+    def _write(self) -> None:
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        buffer = io.StringIO()
+        table = csv.DictWriter(buffer, names, restval="")
+        table.writeheader()
+        table.writerows(self.rows)
+        write_atomically(self.path, buffer.getvalue())
+
+
+class StepProgress(Callback):
+    """A progress bar over optimizer steps.
+
+    Args:
+        title: what is trained.
+        start: step that the run goes on from.
+    """
+
+    def __init__(self, title: str, /, *, start: int = 0) -> None:
+        self.title, self.done = title, start
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Show the bar on the first process."""
+        self.ticker = Ticker(self.title, trainer.max_steps, quiet=not trainer.is_global_zero)
+        self.ticker.__enter__()
+        self.ticker.advance(self.done)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Advance."""
+        self.ticker.advance(trainer.global_step - self.done)
+        self.done = trainer.global_step
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take the bar away, also after an error."""
+        if hasattr(self, "ticker"):
+            self.ticker.__exit__(None, None, None)

@@ -1,0 +1,94 @@
+"""``robustclip finetune``: a CLIP goes in, an R-CLIP_F comes out, every checkpoint evaluated on the way."""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+
+from configs.evaluation import evaluation_config
+from configs.families import ATTACKS, OBJECTIVES
+from configs.load import plain
+from configs.schema import FinetuneConfig
+from data.catalog import open_images
+from data.source import ImageSource
+from eval.callback import EvaluateCheckpoints
+from eval.evaluate import load_model
+from eval.plan import build_plan
+from modules.checkpoint import save_tower
+from modules.encoders.clip import CLIP
+from modules.lightning.finetuning import AdversarialFineTuning
+from modules.perturb.threat import Threat
+from modules.zero_shot import ZeroShotHead, zero_shot_head
+from train.runs import Run, identity_of
+from train.trainer import fit, optimizer_settings
+
+EXPORT = "encoder.safetensors"
+
+
+def finetune(run: Run) -> Path:
+    """The file of the fine-tuned image tower.
+
+    Build, build, build, fit, export.  A run that was interrupted goes on from its newest checkpoint.
+
+    Raises:
+        ValueError: model, data, objective or evaluation cannot be built; the line says which and why.
+    """
+    config: FinetuneConfig = run.config
+    export = run.folder / "export" / EXPORT
+    if run.finished:
+        return export
+    begin = time.perf_counter()
+
+    clip = load_model(config.model)
+    source = open_images(
+        config.data.shards, config.data.split, clip.image.image_size, skip_bad=config.data.skip_bad
+    )
+    module = build_module(config, clip, source)
+    callbacks = []
+    if config.evaluation is not None:
+        plan = build_plan(evaluation_config(config.evaluation, model=plain(config.model)), clip)
+        callbacks = [EvaluateCheckpoints(plan, run.folder, name=config.encoder)]
+
+    fit(
+        module,
+        source,
+        run,
+        max_steps=config.optimizer.max_steps,
+        title=f"fine-tune {config.encoder}",
+        callbacks=callbacks,
+    )
+    save_tower(clip.image.visual, export, **module.identity)
+    run.finish({"finetune": time.perf_counter() - begin})
+    return export
+
+
+def build_module(config: FinetuneConfig, clip: CLIP, source: ImageSource) -> AdversarialFineTuning:
+    """The LightningModule of a recipe.
+
+    Raises:
+        ValueError: the objective looks at labels and the data has no class names.
+    """
+    threat = Threat(config.threat.norm, config.threat.eps)
+    head = training_head(config, clip, source) if source.classes else None
+    return AdversarialFineTuning(
+        clip.image.train(),
+        copy.deepcopy(clip.image),
+        OBJECTIVES.build(config.objective, head=head),
+        ATTACKS.build(config.attack, threat=threat),
+        settings=optimizer_settings(config.optimizer),
+        seed=config.seed,
+        identity=identity_of(
+            config,
+            encoder=config.encoder,
+            base={"name": config.model.name, "pretrained": config.model.pretrained},
+            objective=config.objective["name"],
+            threat={"norm": threat.norm, "eps": threat.eps},
+        ),
+    )
+
+
+def training_head(config: FinetuneConfig, clip: CLIP, source: ImageSource) -> ZeroShotHead:
+    """The head of the training classes, one template, cosines times 100 as TeCoA is trained."""
+    assert clip.text is not None
+    return zero_shot_head(clip.text, source.classes, [config.train_template], logit_scale=100.0)

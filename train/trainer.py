@@ -1,0 +1,132 @@
+"""Lightning's Trainer from a recipe, and one fit that goes on where the last one stopped."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
+
+from configs.files import ConfigError
+from configs.schema import OptimizerConfig, TrainerConfig
+from data.embeddings import EmbeddingShards
+from data.source import ImageSource
+from modules.lightning.optim import OptimizerSettings
+from train.callbacks import MetricsTable, SaveCheckpoints, StepProgress
+from train.datamodules import PositionedData
+from train.runs import Run
+
+QUIET = (
+    ".*does not have many workers.*",
+    ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+    ".*GPU available but not used.*",
+    ".*Detected call of `lr_scheduler.step\\(\\)` before.*",
+    ".*Starting from v1.9.0, `tensorboardX`.*",
+)
+"""Warnings of libraries about what is meant to be so."""
+
+
+def optimizer_settings(config: OptimizerConfig) -> OptimizerSettings:
+    """The settings a recipe gives."""
+    low, high = config.betas
+    return OptimizerSettings(
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        betas=(low, high),
+        eps=config.eps,
+        warmup_steps=config.warmup_steps,
+        max_steps=config.max_steps,
+        schedule=config.schedule,
+        decay_all=config.decay_all,
+    )
+
+
+def step_of(checkpoint: Path | None) -> int:
+    """The step in a checkpoint's name; 0 for none."""
+    found = re.search(r"step=(\d+)", checkpoint.name) if checkpoint else None
+    return int(found[1]) if found else 0
+
+
+def fit(
+    module: pl.LightningModule,
+    source: ImageSource | EmbeddingShards,
+    run: Run,
+    *,
+    max_steps: int,
+    title: str,
+    callbacks: Sequence[Callback] = (),
+) -> pl.Trainer:
+    """Train to ``max_steps``, from the run's newest checkpoint where it has one.
+
+    Args:
+        module: to train; its weights end up trained.
+        source: of the samples.
+        run: its config names trainer, data and seed.
+        max_steps: optimizer steps.
+        title: of the progress bar.
+        callbacks: further ones, e.g. the evaluation.
+
+    Raises:
+        ConfigError: Lightning refuses the devices or the strategy.
+    """
+    config: TrainerConfig = run.config.trainer
+    newest = run.newest_checkpoint()
+    start = step_of(newest)
+    data = PositionedData(
+        source,
+        batch_size=run.config.data.batch_size,
+        workers=run.config.data.workers,
+        seed=run.config.seed,
+        start_batch=start * config.accumulate,
+    )
+    own = [
+        MetricsTable(run.folder / "metrics.csv", every=config.log_every, start=start),
+        StepProgress(title, start=start),
+        SaveCheckpoints(run.checkpoints, every=config.checkpoint_every, keep=config.keep),
+    ]
+    with warnings.catch_warnings():
+        for message in QUIET:
+            warnings.filterwarnings("ignore", message)
+        trainer = build_trainer(config, max_steps, [*callbacks, *own], run.folder)
+        trainer.fit(module, datamodule=data, ckpt_path=newest, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return trainer
+
+
+def build_trainer(
+    config: TrainerConfig, max_steps: int, callbacks: Sequence[Callback], folder: Path
+) -> pl.Trainer:
+    """The Trainer of a recipe.
+
+    Raises:
+        ConfigError: Lightning refuses the devices or the strategy.
+    """
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        return pl.Trainer(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            num_nodes=config.num_nodes,
+            strategy=config.strategy,
+            precision=config.precision,  # pyright: ignore[reportArgumentType]
+            accumulate_grad_batches=config.accumulate,
+            gradient_clip_val=config.clip,
+            max_steps=max_steps,
+            callbacks=list(callbacks),
+            default_root_dir=folder,
+            logger=False,
+            enable_checkpointing=True,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )
+    except (ValueError, RuntimeError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"trainer: {reason}") from error
