@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from configs.files import write_atomically
+from configs.files import ConfigError, write_atomically
 from configs.load import to_yaml
 from configs.schema import EvaluateConfig, ModelConfig
 from eval.examples import write_examples
@@ -36,15 +36,27 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def load_model(config: ModelConfig) -> CLIP:
-    """The CLIP a recipe names, with its checkpoint in the image tower.
+    """The CLIP a recipe names, with its checkpoint in the image tower."""
+    return load_subject(config)[0]
+
+
+def load_subject(config: ModelConfig) -> tuple[CLIP, dict[str, Any]]:
+    """The CLIP a recipe names, and what its checkpoint says about itself.
 
     Raises:
         ValueError: unknown model, or a checkpoint that is missing, foreign or damaged.
     """
     clip = load_clip(config.name, config.pretrained, image_size=config.image_size)
-    if config.checkpoint is not None:
-        load_tower(clip.image.visual, Path(config.checkpoint))
-    return clip
+    if config.checkpoint is None:
+        return clip, {}
+    metadata = load_tower(clip.image.visual, Path(config.checkpoint))
+    base = metadata.get("base", {})
+    if base and base != {"name": config.name, "pretrained": config.pretrained}:
+        raise ConfigError(
+            f"{config.checkpoint} was trained from {base.get('name')} {base.get('pretrained')}; "
+            f"say model.name={base.get('name')} model.pretrained={base.get('pretrained')}"
+        )
+    return clip, metadata
 
 
 def evaluate_checkpoint(config: EvaluateConfig, out: Path, *, command: str = "") -> Evaluation:
@@ -56,11 +68,12 @@ def evaluate_checkpoint(config: EvaluateConfig, out: Path, *, command: str = "")
         ValueError: as ``load_model``, ``build_plan`` and ``evaluate``.
     """
     begin = time.perf_counter()
-    clip = load_model(config.model)
+    clip, metadata = load_subject(config.model)
     plan = build_plan(config, clip)
     subject = Subject(
         encoder=config.encoder,
         checkpoint=Path(config.model.checkpoint).name if config.model.checkpoint else config.model.name,
+        step=int(metadata.get("step", 0)),
         fingerprint=fingerprint(clip.image),
     )
     write_run(out, config, seed=config.seed, command=command)

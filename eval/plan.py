@@ -131,7 +131,8 @@ def _defences(
             blank_embedding=task.blank if of_set else blank,
             blank_tokens=tokens,
         )
-        return defense.to(next(encoder.parameters()).device).eval()
+        # never .eval() here: the encoder inside may be in training, and the harness freezes it anyway
+        return defense.to(next(encoder.parameters()).device)
 
     return defend
 

@@ -175,6 +175,8 @@ def data_stats(
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2, Ctrl-C is 130."""
+    # OpenMP threads that wait by spinning starve each other where cores are shared; read when torch is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
     try:
         app(standalone_mode=False)

@@ -58,7 +58,7 @@ def finetune(run: Run) -> Path:
         title=f"fine-tune {config.encoder}",
         callbacks=callbacks,
     )
-    save_tower(clip.image.visual, export, **module.identity)
+    save_tower(clip.image.visual, export, step=config.optimizer.max_steps, **module.identity)
     run.finish({"finetune": time.perf_counter() - begin})
     return export
 

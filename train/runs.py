@@ -103,4 +103,4 @@ def _refuse_foreign(folder: Path, config_text: str) -> None:
 
 def identity_of(config: Any, **values: Any) -> dict[str, Any]:
     """Plain values that say what trained weights are, for their file."""
-    return {**values, "config": config_hash(plain(config))}
+    return {**values, "config_hash": config_hash(plain(config))}

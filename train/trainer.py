@@ -24,6 +24,7 @@ QUIET = (
     ".*does not have many workers.*",
     ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
     ".*GPU available but not used.*",
+    ".*but have no `val_dataloader`.*",
     ".*Detected call of `lr_scheduler.step\\(\\)` before.*",
     ".*Starting from v1.9.0, `tensorboardX`.*",
 )

@@ -162,7 +162,7 @@ class Attack(ABC):
                     return search.worst
                 with noise.subset(search.index):
                     x_adv = self.perturb(search, x[search.index], f"{number}/{restart}")
-                if len(x_adv) == len(search.index):
+                if 0 < len(x_adv) == len(search.index):
                     with torch.no_grad():
                         search(x_adv)
         return search.worst

@@ -165,6 +165,9 @@ def test_batches_do_not_depend_on_the_number_of_workers() -> None:
         order = PositionBatches(n=50, batch_size=16, seed=5, limit=5)
         return [(b.key, b.x) for b in training_loader(source, order, workers, seed=0)]
 
+    assert training_loader(
+        source, PositionBatches(n=50, batch_size=4, seed=0), 2, 0
+    ).persistent_workers
     for (key, x), (other_key, other_x) in zip(load(0), load(2), strict=True):
         assert key == other_key
         assert torch.equal(x, other_x)

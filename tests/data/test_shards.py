@@ -41,7 +41,7 @@ def test_the_first_missing_file_is_named_and_all_are_counted(tmp_path: Path) -> 
         "s3://bucket/0.tar",
         "file:///etc/passwd",
         "http://169.254.169.254/latest",
-        "a.tar::b.tar",
+        "/data/a.tar::/data/b.tar",
     ],
 )
 def test_only_local_files_are_read(url: str) -> None:
