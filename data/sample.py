@@ -22,6 +22,9 @@ TEMPLATES = (
     "the digit {} in white on black",
 )
 SIZE = 32
+MARGIN = 0.1
+"""Distance of ink and paper from the ends of [0, 1], as in photographs: on pure black and white the box of pixels
+would stop half of every attack."""
 _SPLIT_SEED = 1797
 
 
@@ -84,7 +87,8 @@ def _pictures() -> tuple[np.ndarray, np.ndarray]:
 
     values, labels = load_digits(return_X_y=True)
     grey = np.rint(np.asarray(values).reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # were 0..16
-    pixels = np.stack([_scale(picture, SIZE) for picture in grey])
+    scaled = np.stack([_scale(picture, SIZE) for picture in grey])
+    pixels = np.rint(255 * MARGIN + scaled * (1 - 2 * MARGIN)).astype(np.uint8)
     return pixels, np.asarray(labels).astype(np.int64)
 
 

@@ -80,7 +80,8 @@ class CLIPureDiff(Defense):
         length = z.norm(dim=1, keepdim=True).clamp_min(1e-12)
         exact = torch.is_grad_enabled() and z.requires_grad
         u = z / length
-        key = torch.zeros_like(z) if self.deterministic else z
+        with torch.no_grad():  # the prompt is the same for every image and step: read it once
+            prefix = self.prior.text_prefix(self.blank[None], self.tokens)
         for step in range(self.steps):
             with torch.enable_grad():
                 leaf = u if exact else u.detach().requires_grad_()
