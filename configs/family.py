@@ -121,7 +121,9 @@ class Family(Generic[T]):
         cls, keywords = self.settings(node)
         lacking = [name for name in self.needs(node) if offered.get(name) is None]
         if lacking:
-            raise ConfigError(f"{self.kind} {node['name']!r} needs {' and '.join(lacking)}, which is not given")
+            raise ConfigError(
+                f"{self.kind} {node['name']!r} needs {' and '.join(lacking)}, which is not given"
+            )
         try:
             return cls(*(offered[name] for name in self.needs(node)), **keywords)
         except ValueError as error:

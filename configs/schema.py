@@ -208,7 +208,7 @@ class TaskConfig:
         shards: as in ``DataConfig``.
         split: the images that are judged.
         tune_split: other images, for what a defence calibrates.
-        limit: how many of the first images; null takes all.
+        limit: so many images, a fixed fair choice; null takes all.
         templates: prompts with ``{}``; null takes the set's own.
     """
 

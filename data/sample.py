@@ -23,8 +23,8 @@ TEMPLATES = (
 )
 SIZE = 32
 MARGIN = 0.1
-"""Distance of ink and paper from the ends of [0, 1], as in photographs: on pure black and white the box of pixels
-would stop half of every attack."""
+"""Distance of ink and paper from the ends of [0, 1], as in photographs: on pure black and white the
+box of pixels would stop half of every attack."""
 _SPLIT_SEED = 1797
 
 

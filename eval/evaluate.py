@@ -23,7 +23,14 @@ from eval.results import Result, write_csv, write_results
 from modules.checkpoint import load_tower
 from modules.encoders.clip import CLIP, load_clip
 
-PACKAGES = ("torch", "open_clip_torch", "pytorch-lightning", "webdataset", "omegaconf", "robustclip")
+PACKAGES = (
+    "torch",
+    "open_clip_torch",
+    "pytorch-lightning",
+    "webdataset",
+    "omegaconf",
+    "robustclip",
+)
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -72,7 +79,9 @@ def evaluate_checkpoint(config: EvaluateConfig, out: Path, *, command: str = "")
     plan = build_plan(config, clip)
     subject = Subject(
         encoder=config.encoder,
-        checkpoint=Path(config.model.checkpoint).name if config.model.checkpoint else config.model.name,
+        checkpoint=Path(config.model.checkpoint).name
+        if config.model.checkpoint
+        else config.model.name,
         step=int(metadata.get("step", 0)),
         fingerprint=fingerprint(clip.image),
     )

@@ -64,7 +64,12 @@ class Evaluation:
 
 
 def evaluate(
-    encoder: ImageEncoder, plan: Plan, subject: Subject, *, state: Path | None = None, quiet: bool = False
+    encoder: ImageEncoder,
+    plan: Plan,
+    subject: Subject,
+    *,
+    state: Path | None = None,
+    quiet: bool = False,
 ) -> Evaluation:
     """Judge an encoder.
 
@@ -87,7 +92,9 @@ def evaluate(
         for task in plan.tasks:
             judge = _Judge(encoder, plan, task, subject)
             found.notes += judge.notes
-            with Ticker(f"{subject.encoder} on {task.dataset}", judge.work(), quiet=quiet) as ticker:
+            with Ticker(
+                f"{subject.encoder} on {task.dataset}", judge.work(), quiet=quiet
+            ) as ticker:
                 outcomes = _all_batches(judge, state, ticker, found)
             found.outcomes[task.dataset] = outcomes
             found.results += judge.rows(outcomes)
@@ -106,7 +113,9 @@ def _all_batches(judge: _Judge, state: Path | None, ticker: Ticker, found: Evalu
             if part.keys != list(batch.key):
                 from configs.files import ConfigError
 
-                raise ConfigError(f"{file} is about other images than the data now holds; delete it")
+                raise ConfigError(
+                    f"{file} is about other images than the data now holds; delete it"
+                )
             ticker.advance(judge.work_of(len(batch)))
             if wanted:
                 found.examples += judge.examples(batch.select(slice(0, wanted)), Ticker.silent())
@@ -126,7 +135,9 @@ Adversarial = dict[Cell, Tensor]
 class _Judge:
     """One encoder on one data set: its defences, and what is tried on each."""
 
-    def __init__(self, encoder: ImageEncoder, plan: Plan, task: ClassificationTask, subject: Subject) -> None:
+    def __init__(
+        self, encoder: ImageEncoder, plan: Plan, task: ClassificationTask, subject: Subject
+    ) -> None:
         self.encoder, self.plan, self.task, self.subject = encoder, plan, task, subject
         self.notes: list[dict[str, Any]] = []
         self.defenses = {name: plan.defend(name, encoder, task) for name in plan.config.defenses}
@@ -140,7 +151,7 @@ class _Judge:
         yield Cell(name)
         for view in self.defenses[name].views():
             for attack, planned in self.plan.attacks.items():
-                if view in planned.views:
+                if view in planned.views or name == UNDEFENDED:
                     yield Cell(name, attack, view.value, eps)
         if name in curve.defenses:
             for radius in curve.eps:
@@ -156,7 +167,7 @@ class _Judge:
         attack = next(iter(self.plan.attacks.values())).attack
         classifier = self.task.classifier(self.encoder)
         clean, attacked = [], []
-        for batch in evaluation_batches(self.task.tuning, self.plan.config.batch_size, self.task.limit):
+        for batch in evaluation_batches(self.task.tuning, self.plan.config.batch_size):
             batch = batch.to(self.plan.device)
             with self._named(batch, ATTACK_DRAW):
                 clean.append(batch.x)
@@ -198,8 +209,13 @@ class _Judge:
         """[B] predicted classes, with noise that no attacker has seen."""
         with self._named(batch, SCORE_DRAW):
             logits = self.task.classifier(defense)(x)
-        if logits.shape != (len(x), len(self.task.head.classes)) or not torch.isfinite(logits).all():
-            raise ValueError(f"{type(defense).__name__} returned logits that are not finite numbers [B, K]")
+        if (
+            logits.shape != (len(x), len(self.task.head.classes))
+            or not torch.isfinite(logits).all()
+        ):
+            raise ValueError(
+                f"{type(defense).__name__} returned logits that are not finite numbers [B, K]"
+            )
         return logits.argmax(dim=1)
 
     def batch(self, batch: ImageBatch, ticker: Ticker) -> tuple[Outcomes, Adversarial]:
@@ -250,7 +266,11 @@ class _Judge:
         few = batch.select(slice(0, count))
         return take_examples(
             few,
-            {cell: x[: len(few)] for cell, x in adversarial.items() if cell.eps == self.plan.threat.eps},
+            {
+                cell: x[: len(few)]
+                for cell, x in adversarial.items()
+                if cell.eps == self.plan.threat.eps
+            },
             self.defenses,
             lambda defense, x: self.predict(defense, few, x),
             lambda: self._named(few, SCORE_DRAW),
@@ -268,7 +288,9 @@ class _Judge:
             rows.append(self._row(outcomes, Cell(name), [Cell(name)]))
             rows += [self._row(outcomes, c, [c]) for c in cells if c.attack != CLEAN]
             if attacked:
-                rows.append(self._row(outcomes, replace(attacked[0], attack=WORST, view=WORST), attacked))
+                rows.append(
+                    self._row(outcomes, replace(attacked[0], attack=WORST, view=WORST), attacked)
+                )
         return rows
 
     def _row(self, outcomes: Outcomes, cell: Cell, cells: list[Cell]) -> Result:

@@ -55,9 +55,7 @@ class Outcomes:
     def robust(self, cells: list[Cell]) -> list[bool]:
         """One flag per image: right on the clean image and in every one of ``cells`` (of one defence)."""
         clean = self.correct[Cell(cells[0].defense)]
-        return [
-            ok and all(self.correct[cell][i] for cell in cells) for i, ok in enumerate(clean)
-        ]
+        return [ok and all(self.correct[cell][i] for cell in cells) for i, ok in enumerate(clean)]
 
     def to_json(self, **header: str) -> str:
         """Text from which ``read_outcomes`` restores this."""
@@ -90,7 +88,9 @@ def read_outcomes(path: Path, **header: str) -> Outcomes:
         if any(len(flags) != len(outcomes.keys) for flags in outcomes.correct.values()):
             raise ValueError("flags and keys differ in number")
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise ConfigError(f"{path} is damaged ({error}); delete it to evaluate those images again") from error
+        raise ConfigError(
+            f"{path} is damaged ({error}); delete it to evaluate those images again"
+        ) from error
     for name, value in header.items():
         if found[name] != value:
             raise ConfigError(f"{path} belongs to another {name}; name another --out, or delete it")

@@ -27,11 +27,15 @@ app.add_typer(data_app, name="data")
 
 Recipe = Annotated[str, typer.Argument(help="A shipped recipe's name, or a .yaml file.")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="key=value, e.g. trainer.devices=8", metavar="[KEY=VALUE]...")
+    list[str] | None,
+    typer.Argument(help="key=value, e.g. trainer.devices=8", metavar="[KEY=VALUE]..."),
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for what is written.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Build all but weights and data; print shapes, counts and the plan.")
+    bool,
+    typer.Option(
+        "--dry-run", help="Build all but weights and data; print shapes, counts and the plan."
+    ),
 ]
 
 
@@ -51,7 +55,9 @@ def _command() -> str:
 
 @app.command()
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="Smaller everything: about a minute.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Smaller everything: about a minute.")
+    ] = False,
     out: Out = None,
 ) -> None:
     """Run the whole job on embedded data: fine-tune, train priors, evaluate, report.
@@ -64,7 +70,9 @@ def demo(
 
 
 @app.command()
-def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+def pretrain(
+    recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False
+) -> None:
     """Pretrain the embedded tiny CLIP from scratch.
 
     Example: robustclip pretrain tiny --out runs/tiny
@@ -75,7 +83,9 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_r
 
 
 @app.command()
-def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+def finetune(
+    recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False
+) -> None:
     """Fine-tune a CLIP adversarially (FARE, TeCoA); evaluate every checkpoint.
 
     Started again, an interrupted run goes on.
@@ -88,7 +98,9 @@ def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_r
 
 
 @app.command()
-def embed(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+def embed(
+    recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False
+) -> None:
     """Turn images and captions into embedding shards for a prior.
 
     Example: robustclip embed tiny model.checkpoint=encoder.safetensors --out embeddings
@@ -99,7 +111,9 @@ def embed(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run:
 
 
 @app.command()
-def prior(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+def prior(
+    recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False
+) -> None:
     """Train a DiffusionPrior on embedding shards, for CLIPure-Diff.
 
     Example: robustclip prior prior_tiny data.shards=embeddings
@@ -112,7 +126,8 @@ def prior(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run:
 @app.command()
 def evaluate(
     checkpoint: Annotated[
-        str, typer.Argument(help="A checkpoint of an image tower, or the name of a model, e.g. tiny.")
+        str,
+        typer.Argument(help="A checkpoint of an image tower, or the name of a model, e.g. tiny."),
     ],
     recipe: Recipe,
     overrides: Overrides = None,
@@ -204,7 +219,9 @@ def _explain(error: Exception) -> int:
     if hasattr(error, "format_message"):  # click's own: wrong options
         _say(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        _say(f"the disk is full: {error.filename or 'a file'} was not written; make room and start again")
+        _say(
+            f"the disk is full: {error.filename or 'a file'} was not written; make room and start again"
+        )
     elif isinstance(error, (ValueError, OSError)):
         lines = str(error).strip().splitlines() or [type(error).__name__]
         for line in lines:

@@ -57,9 +57,15 @@ def _training_rows(config: Any) -> list[tuple[str, str]]:
     saves = -(-steps // config.trainer.checkpoint_every)
     return [
         ("training", f"{steps:,} steps of {batch} samples = {steps * batch:,} samples"),
-        ("optimizer", f"AdamW, lr {config.optimizer.lr:g}, {config.optimizer.warmup_steps} warm-up steps"),
+        (
+            "optimizer",
+            f"AdamW, lr {config.optimizer.lr:g}, {config.optimizer.warmup_steps} warm-up steps",
+        ),
         ("checkpoints", f"{saves}, one every {config.trainer.checkpoint_every} steps"),
-        ("devices", f"{config.trainer.num_nodes} x {config.trainer.devices} {config.trainer.accelerator}"),
+        (
+            "devices",
+            f"{config.trainer.num_nodes} x {config.trainer.devices} {config.trainer.accelerator}",
+        ),
     ]
 
 
@@ -82,7 +88,10 @@ def _evaluate_rows(config: EvaluateConfig) -> list[tuple[str, str]]:
 
 def _evaluation_rows(config: EvaluateConfig) -> list[tuple[str, str]]:
     return [
-        ("evaluated on", ", ".join(f"{n} ({t.shards}, {t.split})" for n, t in config.tasks.items())),
+        (
+            "evaluated on",
+            ", ".join(f"{n} ({t.shards}, {t.split})" for n, t in config.tasks.items()),
+        ),
         ("in the ball", f"{config.threat.norm}, {config.threat.eps * 255:g}/255"),
         ("defences", ", ".join(config.defenses)),
         ("attacks", ", ".join(config.attacks)),

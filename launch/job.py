@@ -11,7 +11,13 @@ from configs.load import load_config
 
 
 def run_job(
-    kind: str, recipe: str, overrides: Sequence[str], out: Path | None, *, dry_run: bool, command: str
+    kind: str,
+    recipe: str,
+    overrides: Sequence[str],
+    out: Path | None,
+    *,
+    dry_run: bool,
+    command: str,
 ) -> None:
     """Run a training recipe, or with ``dry_run`` show what it would do.
 
@@ -167,6 +173,10 @@ def _print_mapping(values: dict[str, Any]) -> None:
 
     table = Table(show_header=False, box=None)
     for name, value in values.items():
-        shown = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        shown = (
+            ", ".join(f"{k}: {v}" for k, v in value.items())
+            if isinstance(value, dict)
+            else str(value)
+        )
         table.add_row(str(name), shown)
     Console().print(table)

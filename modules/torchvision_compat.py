@@ -41,7 +41,9 @@ def _extension_loads(folders: Sequence[Path]) -> bool:
     import torch
 
     for folder in folders:
-        for library in (file for end in ("so", "pyd", "dylib") for file in folder.glob(f"_C*.{end}")):
+        for library in (
+            file for end in ("so", "pyd", "dylib") for file in folder.glob(f"_C*.{end}")
+        ):
             try:
                 torch.ops.load_library(str(library))
             except (OSError, ImportError, RuntimeError):

@@ -28,7 +28,12 @@ class SaveCheckpoints(Checkpoint):
         self._saved = -1
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Save where one is due; accumulated batches do not count twice."""
         step = trainer.global_step
@@ -59,14 +64,21 @@ class MetricsTable(Callback):
                 self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Note a line where one is due."""
         step = trainer.global_step
         last = int(self.rows[-1]["step"]) if self.rows else 0
         if step == last or (step % self.every and step not in (1, trainer.max_steps)):
             return
-        metrics = {name: repr(float(value)) for name, value in sorted(trainer.callback_metrics.items())}
+        metrics = {
+            name: repr(float(value)) for name, value in sorted(trainer.callback_metrics.items())
+        }
         rate = repr(float(trainer.optimizers[0].param_groups[0]["lr"]))
         self.rows.append({"step": str(step), **metrics, "lr": rate})
         if trainer.is_global_zero:
@@ -99,7 +111,12 @@ class StepProgress(Callback):
         self.ticker.advance(self.done)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Advance."""
         self.ticker.advance(trainer.global_step - self.done)

@@ -21,12 +21,16 @@ from train.prior import train_prior
 from train.runs import open_run
 
 QUICK: dict[str, list[str]] = {
-    "finetune": ["optimizer.max_steps=90", "trainer.checkpoint_every=45", "evaluation.tasks.digits-100.limit=50"],
+    "finetune": [
+        "optimizer.max_steps=60",
+        "trainer.checkpoint_every=30",
+        "evaluation.tasks.digits-100.limit=50",
+    ],
     "prior": ["optimizer.max_steps=60"],
     "evaluate": [
-        "tasks.digits.limit=60",
-        "attacks.apgd_ce.steps=8",
-        "attacks.apgd_t.steps=5",
+        "tasks.digits.limit=50",
+        "attacks.apgd_ce.steps=6",
+        "attacks.apgd_t.steps=4",
         "attacks.apgd_t.targets=1",
         "eot_draws=2",
     ],
@@ -66,7 +70,9 @@ def demo(*, quick: bool, out: Path | None, command: str) -> Path:
     """
     console = Console()
     less = QUICK if quick else {}
-    evaluation = load_config("evaluate", "digits", [*less.get("evaluate", []), "prior=of-each-encoder"])
+    evaluation = load_config(
+        "evaluate", "digits", [*less.get("evaluate", []), "prior=of-each-encoder"]
+    )
     run = open_run("demo", evaluation, out, command=command)
     phases = _Phases(console, {})
 
@@ -89,7 +95,12 @@ def demo(*, quick: bool, out: Path | None, command: str) -> Path:
 
 
 def _judge(
-    name: str, checkpoint: Path | None, folder: Path, less: dict[str, list[str]], phases: _Phases, command: str
+    name: str,
+    checkpoint: Path | None,
+    folder: Path,
+    less: dict[str, list[str]],
+    phases: _Phases,
+    command: str,
 ) -> None:
     """Embed, train a prior on the embeddings, and evaluate, for one encoder."""
     place = folder / name
@@ -98,7 +109,9 @@ def _judge(
     if not shards.is_dir():
         config = load_config("embed", "tiny", of_model)
         phases.run(f"embed the training images with {name}", lambda: embed(config, shards))
-    prior_config = load_config("prior", "prior_tiny", [f"data.shards={shards}", *less.get("prior", [])])
+    prior_config = load_config(
+        "prior", "prior_tiny", [f"data.shards={shards}", *less.get("prior", [])]
+    )
     prior = phases.run(
         f"train a prior on {name}'s embeddings",
         lambda: train_prior(open_run("prior", prior_config, place / "prior")),

@@ -12,7 +12,7 @@ from configs.schema import TaskConfig
 from data.batches import ImageBatch
 from data.catalog import open_images
 from data.images import evaluation_batches
-from data.source import ImageSource
+from data.source import ImageSource, choose_images
 from modules.encoders.base import ImageEncoder
 from modules.encoders.clip import CLIP
 from modules.zero_shot import ZeroShotClassifier, ZeroShotHead, blank_embedding, zero_shot_head
@@ -24,8 +24,7 @@ class ClassificationTask:
 
     Attributes:
         dataset: name in the results.
-        source: the images.
-        limit: how many of the first images; None takes all.
+        source: the images that are judged.
         head: classes as directions.
         blank: [D] embedding of the templates with no class, for CLIPure-Cos.
         tuning: other images, for what a defence calibrates; None where the set has none.
@@ -33,7 +32,6 @@ class ClassificationTask:
 
     dataset: str
     source: ImageSource
-    limit: int | None
     head: ZeroShotHead
     blank: Tensor
     tuning: ImageSource | None
@@ -41,11 +39,11 @@ class ClassificationTask:
     name = "classification"
 
     def __len__(self) -> int:
-        return min(len(self.source), self.limit or len(self.source))
+        return len(self.source)
 
     def batches(self, size: int) -> Iterator[ImageBatch]:
         """Batches of at most ``size`` images, each image once, always in the same order."""
-        yield from evaluation_batches(self.source, size, self.limit)
+        yield from evaluation_batches(self.source, size)
 
     def classifier(self, encoder: ImageEncoder) -> ZeroShotClassifier:
         """Pixels to logits with this encoder."""
@@ -68,9 +66,13 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP) -> Classifica
     source = open_images(config.shards, config.split, clip.image.image_size)
     templates = config.templates or list(source.templates)
     if not source.classes:
-        raise ConfigError(f"tasks.{name}: {config.shards} names no classes; put a classnames.txt beside the shards")
+        raise ConfigError(
+            f"tasks.{name}: {config.shards} names no classes; put a classnames.txt beside the shards"
+        )
     if not templates:
-        raise ConfigError(f"tasks.{name}: {config.shards} has no templates; say tasks.{name}.templates=['a photo of a {{}}.']")
+        raise ConfigError(
+            f"tasks.{name}: {config.shards} has no templates; say tasks.{name}.templates=['a photo of a {{}}.']"
+        )
     tuning = None
     if config.tune_split != config.split:
         try:
@@ -79,9 +81,8 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP) -> Classifica
             tuning = None  # not every set has a tuning split; who needs one says so
     return ClassificationTask(
         dataset=name,
-        source=source,
-        limit=config.limit,
+        source=choose_images(source, config.limit),
         head=zero_shot_head(clip.text, source.classes, templates, logit_scale=clip.logit_scale),
         blank=blank_embedding(clip.text, templates),
-        tuning=tuning,
+        tuning=tuning and choose_images(tuning, config.limit),
     )

@@ -41,7 +41,9 @@ class PGD(Attack):
     ) -> None:
         super().__init__(threat, restarts=restarts)
         if steps < 0 or step_size <= 0:
-            raise ValueError(f"PGD takes steps >= 0 of size > 0, not steps={steps}, step_size={step_size}")
+            raise ValueError(
+                f"PGD takes steps >= 0 of size > 0, not steps={steps}, step_size={step_size}"
+            )
         self.steps, self.step_size, self.random_start = steps, step_size, random_start
         self.keep, self.loss = keep, loss
 

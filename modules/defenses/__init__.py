@@ -5,4 +5,13 @@ from modules.defenses.clipure_cos import CLIPureCos
 from modules.defenses.random_noise import RandomNoise
 from modules.defenses.ttc import TTC
 
-__all__ = ["TTC", "CLIPureCos", "Defense", "RandomNoise", "Undefended", "View", "follow", "undefended"]
+__all__ = [
+    "TTC",
+    "CLIPureCos",
+    "Defense",
+    "RandomNoise",
+    "Undefended",
+    "View",
+    "follow",
+    "undefended",
+]

@@ -73,7 +73,9 @@ class TTC(Defense):
     ) -> None:
         super().__init__(encoder)
         if steps < 0 or step_size <= 0:
-            raise ValueError(f"TTC takes steps >= 0 of size > 0, not steps={steps}, step_size={step_size}")
+            raise ValueError(
+                f"TTC takes steps >= 0 of size > 0, not steps={steps}, step_size={step_size}"
+            )
         self.threat = Threat("linf", eps)
         self.step_size, self.steps, self.beta = step_size, steps, beta
         self.tau, self.direction, self.calibrate = tau, direction, calibrate

@@ -228,7 +228,9 @@ def _assemble(
         mean=settings["mean"],
         std=settings["std"],
         image_size=size if isinstance(size, int) else size[0],
-        embedding_dim=visual.output_dim if hasattr(visual, "output_dim") else _probe_dim(visual, size),
+        embedding_dim=visual.output_dim
+        if hasattr(visual, "output_dim")
+        else _probe_dim(visual, size),
     )
     scale = 100.0 if log_scale.is_meta else float(log_scale.detach().exp())
     return CLIP(name, pretrained, encoder, text, scale)

@@ -22,7 +22,9 @@ ARCHITECTURE: dict[str, Any] = {
     "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
 }
 MEAN, STD = (0.35, 0.35, 0.35), (0.28, 0.28, 0.28)
-TOKEN_TABLE = "token_embedding.weight"  # random, frozen, and rebuilt from its seed instead of shipped
+TOKEN_TABLE = (
+    "token_embedding.weight"  # random, frozen, and rebuilt from its seed instead of shipped
+)
 
 
 def token_table() -> Tensor:

@@ -14,9 +14,7 @@ from modules import noise
 from modules.lightning.optim import OptimizerSettings
 
 
-def multi_positive_contrastive(
-    image: Tensor, text: Tensor, scale: Tensor, same: Tensor
-) -> Tensor:
+def multi_positive_contrastive(image: Tensor, text: Tensor, scale: Tensor, same: Tensor) -> Tensor:
     """CLIP's symmetric loss (arXiv:2103.00020) where several texts may belong to an image; a scalar.
 
     Args:
@@ -75,8 +73,10 @@ class ContrastivePretraining(pl.LightningModule):
         image = self.model.encode_image((batch.x - self.mean) / self.std, normalize=True)
         text = self.model.encode_text(ids, normalize=True)
         same = (ids[:, None] == ids[None]).all(dim=-1) | (batch.y[:, None] == batch.y[None])
-        loss = multi_positive_contrastive(image, text, self.model.logit_scale.exp().clamp(max=100), same)
-        self.log("train/loss", loss)
+        loss = multi_positive_contrastive(
+            image, text, self.model.logit_scale.exp().clamp(max=100), same
+        )
+        self.log("train/loss", loss, batch_size=len(batch.x))
         return loss
 
     def configure_optimizers(self) -> Any:

@@ -39,7 +39,9 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
         ValueError: fewer than 3 classes.
     """
     if logits.shape[1] < 3:
-        raise ValueError(f"the DLR loss needs at least 3 classes, not {logits.shape[1]}; use loss 'ce'")
+        raise ValueError(
+            f"the DLR loss needs at least 3 classes, not {logits.shape[1]}; use loss 'ce'"
+        )
     true, other = true_and_best_other(logits, y)
     ordered = logits.sort(dim=1, descending=True).values
     return -(true - other) / (ordered[:, 0] - ordered[:, 2] + 1e-12)

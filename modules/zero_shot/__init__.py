@@ -3,4 +3,10 @@
 from modules.zero_shot.classifier import ZeroShotClassifier
 from modules.zero_shot.head import ZeroShotHead, blank_embedding, class_embeddings, zero_shot_head
 
-__all__ = ["ZeroShotClassifier", "ZeroShotHead", "blank_embedding", "class_embeddings", "zero_shot_head"]
+__all__ = [
+    "ZeroShotClassifier",
+    "ZeroShotHead",
+    "blank_embedding",
+    "class_embeddings",
+    "zero_shot_head",
+]

@@ -41,7 +41,9 @@ def fooled(x: Tensor, y: Tensor = Y) -> Tensor:
 
 @every_attack
 @every_threat
-def test_an_attack_never_leaves_ball_and_box(build: Callable[..., Attack], norm: Norm, eps: float) -> None:
+def test_an_attack_never_leaves_ball_and_box(
+    build: Callable[..., Attack], norm: Norm, eps: float
+) -> None:
     threat = Threat(norm, eps)
     x = torch.cat([X, X.round()])  # corners of the box too
     x_adv = build(threat)(MODEL, x, torch.cat([Y, Y]))
@@ -110,7 +112,10 @@ def test_on_a_linear_model_the_worst_linf_point_is_the_sign_of_the_weights() -> 
     x = torch.full((4, 3, 4, 4), 0.5)
     ascended: Loss = lambda v: encoder.encode_image(v)[:, 0]  # noqa: E731
     by_hand = x + 0.1 * encoder.weight[0].detach().sign().view(1, 3, 4, 4)
-    for attack in (PGD(Threat("linf", 0.1), steps=30, step_size=0.02), APGD(Threat("linf", 0.1), steps=30)):
+    for attack in (
+        PGD(Threat("linf", 0.1), steps=30, step_size=0.02),
+        APGD(Threat("linf", 0.1), steps=30),
+    ):
         assert torch.allclose(attack.perturb(ascended, x), by_hand, atol=1e-5)
 
 
@@ -120,7 +125,10 @@ def test_on_a_linear_model_the_worst_l2_point_follows_the_weights() -> None:
     w = encoder.weight[0].detach()
     by_hand = (x.flatten(1) + 0.2 * w / w.norm()).view_as(x)
     ascended: Loss = lambda v: encoder.encode_image(v)[:, 0]  # noqa: E731
-    for attack in (PGD(Threat("l2", 0.2), steps=40, step_size=0.05), APGD(Threat("l2", 0.2), steps=60)):
+    for attack in (
+        PGD(Threat("l2", 0.2), steps=40, step_size=0.05),
+        APGD(Threat("l2", 0.2), steps=60),
+    ):
         assert torch.allclose(attack.perturb(ascended, x), by_hand, atol=2e-3)
 
 

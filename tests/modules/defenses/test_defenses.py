@@ -10,7 +10,16 @@ from torch import Tensor
 
 from modules import noise
 from modules.attacks import APGD
-from modules.defenses import TTC, CLIPureCos, Defense, RandomNoise, Undefended, View, follow, undefended
+from modules.defenses import (
+    TTC,
+    CLIPureCos,
+    Defense,
+    RandomNoise,
+    Undefended,
+    View,
+    follow,
+    undefended,
+)
 from modules.defenses.clipure_diff import CLIPureDiff
 from modules.encoders.base import ImageEncoder, frozen
 from modules.perturb import Threat
@@ -23,7 +32,9 @@ DIM = 16
 def small_prior() -> DiffusionPrior:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = PriorNetwork(dim=DIM, depth=1, heads=2, dim_head=8, max_text_len=3, num_timesteps=20)
+        network = PriorNetwork(
+            dim=DIM, depth=1, heads=2, dim_head=8, max_text_len=3, num_timesteps=20
+        )
     return DiffusionPrior(network, NoiseSchedule(timesteps=20)).eval()
 
 
@@ -36,7 +47,9 @@ DEFENSES: dict[str, Callable[[ImageEncoder], Defense]] = {
     "clipure_cos_rotation": lambda e: CLIPureCos(e, BLANK, rotation_deg=15.0),
     "clipure_cos_legacy": lambda e: CLIPureCos(e, BLANK, mode="legacy"),
     "clipure_diff": lambda e: CLIPureDiff(e, small_prior(), BLANK, TOKENS, steps=3),
-    "clipure_diff_fixed": lambda e: CLIPureDiff(e, small_prior(), BLANK, TOKENS, steps=2, deterministic=True),
+    "clipure_diff_fixed": lambda e: CLIPureDiff(
+        e, small_prior(), BLANK, TOKENS, steps=2, deterministic=True
+    ),
     "ttc": lambda e: TTC(e, eps=0.03, step_size=0.01, tau=0.1),
     "ttc_on_noise": lambda e: TTC(RandomNoise(e, eps=0.01), eps=0.03, step_size=0.01, tau=1.0),
 }
@@ -70,7 +83,9 @@ def test_it_can_be_stacked_and_unstacked(build: Callable[[ImageEncoder], Defense
 
 
 @every_defense
-def test_the_same_sample_is_treated_the_same_in_any_batch(build: Callable[[ImageEncoder], Defense]) -> None:
+def test_the_same_sample_is_treated_the_same_in_any_batch(
+    build: Callable[[ImageEncoder], Defense],
+) -> None:
     defense = defended(build)
     with torch.no_grad(), noise.samples(named()):
         whole = defense.encode_image(X)
@@ -80,7 +95,9 @@ def test_the_same_sample_is_treated_the_same_in_any_batch(build: Callable[[Image
 
 
 @every_defense
-def test_fresh_draws_differ_exactly_where_a_defence_is_random(build: Callable[[ImageEncoder], Defense]) -> None:
+def test_fresh_draws_differ_exactly_where_a_defence_is_random(
+    build: Callable[[ImageEncoder], Defense],
+) -> None:
     defense = defended(build)
     with torch.no_grad():
         with noise.samples(named(), draw=0):
@@ -98,7 +115,9 @@ def test_pixels_stay_in_the_box(build: Callable[[ImageEncoder], Defense]) -> Non
 
 
 @every_defense
-def test_every_view_offers_a_gradient_that_is_not_destroyed(build: Callable[[ImageEncoder], Defense]) -> None:
+def test_every_view_offers_a_gradient_that_is_not_destroyed(
+    build: Callable[[ImageEncoder], Defense],
+) -> None:
     defense = defended(build)
     for view in defense.views():
         if view is View.released:
@@ -122,12 +141,16 @@ def test_bpda_keeps_the_defences_values(build: Callable[[ImageEncoder], Defense]
 
 
 @every_defense
-def test_the_adaptive_view_has_the_slope_of_finite_differences(build: Callable[[ImageEncoder], Defense]) -> None:
+def test_the_adaptive_view_has_the_slope_of_finite_differences(
+    build: Callable[[ImageEncoder], Defense],
+) -> None:
     defense = defended(build).double()
     encoder = follow(View.adaptive, defense)
     x = (images(4) * 0.5 + 0.25).double()
     weight = torch.randn(4, DIM, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    direction = torch.randn(
+        x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
 
     def value(v: Tensor) -> Tensor:
         with noise.samples(named(4)):
@@ -138,13 +161,16 @@ def test_the_adaptive_view_has_the_slope_of_finite_differences(build: Callable[[
     h = 1e-6
     with torch.enable_grad():
         slope = (
-            value((x + h * direction).requires_grad_()) - value((x - h * direction).requires_grad_())
+            value((x + h * direction).requires_grad_())
+            - value((x - h * direction).requires_grad_())
         ) / (2 * h)
     assert torch.allclose((grad * direction).sum(), slope, rtol=2e-3, atol=1e-6)
 
 
 @every_defense
-def test_its_views_never_lower_what_they_are_named_for(build: Callable[[ImageEncoder], Defense]) -> None:
+def test_its_views_never_lower_what_they_are_named_for(
+    build: Callable[[ImageEncoder], Defense],
+) -> None:
     views = defended(build).views()
     assert View.adaptive in views
     assert (View.eot in views) == defended(build).random
@@ -171,7 +197,13 @@ def test_a_prior_of_another_width_is_refused_with_the_remedy() -> None:
 
 def test_purifying_with_a_prior_lowers_its_denoising_error() -> None:
     defense = CLIPureDiff(
-        ConvEncoder(DIM).freeze(), small_prior(), BLANK, TOKENS, steps=20, step_size=0.02, deterministic=True
+        ConvEncoder(DIM).freeze(),
+        small_prior(),
+        BLANK,
+        TOKENS,
+        steps=20,
+        step_size=0.02,
+        deterministic=True,
     )
     z = ConvEncoder(DIM).encode_image(X).detach()
 
@@ -186,7 +218,10 @@ def test_purifying_with_a_prior_lowers_its_denoising_error() -> None:
 
 def test_purification_leaves_the_length_of_a_latent_alone() -> None:
     for name in ("clipure_cos", "clipure_diff"):
-        defense, z = defended(DEFENSES[name]), 3 * torch.randn(5, DIM, generator=torch.Generator().manual_seed(0))
+        defense, z = (
+            defended(DEFENSES[name]),
+            3 * torch.randn(5, DIM, generator=torch.Generator().manual_seed(0)),
+        )
         assert torch.allclose(defense.purify_latent(z).norm(dim=1), z.norm(dim=1), rtol=1e-5)
 
 

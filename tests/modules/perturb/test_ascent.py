@@ -15,7 +15,14 @@ def test_a_step_on_a_linear_encoder_is_the_sign_of_wtw_delta() -> None:
     start = (torch.rand(x.shape, generator=torch.Generator().manual_seed(3)) - 0.5) * 0.1
     z0 = encoder.encode_image(x).detach()
     path = list(
-        ascend(lambda v: squared_l2(encoder.encode_image(v), z0), x, threat, steps=1, step_size=0.01, start=start)
+        ascend(
+            lambda v: squared_l2(encoder.encode_image(v), z0),
+            x,
+            threat,
+            steps=1,
+            step_size=0.01,
+            start=start,
+        )
     )
     w = encoder.weight.detach()
     by_hand = x + (start + 0.01 * (start.flatten(1) @ w.T @ w).sign().view_as(x)).clamp(-0.1, 0.1)
@@ -44,7 +51,13 @@ def test_fares_loss_has_no_gradient_at_the_image_itself() -> None:
     encoder, x = ConvEncoder(), images()
     z0 = encoder.encode_image(x).detach()
     path = list(
-        ascend(lambda v: squared_l2(encoder.encode_image(v), z0), x, Threat("linf", 0.1), steps=3, step_size=0.05)
+        ascend(
+            lambda v: squared_l2(encoder.encode_image(v), z0),
+            x,
+            Threat("linf", 0.1),
+            steps=3,
+            step_size=0.05,
+        )
     )
     assert torch.equal(path[-1].x, x)  # which is why its attack must start elsewhere
 
@@ -52,7 +65,9 @@ def test_fares_loss_has_no_gradient_at_the_image_itself() -> None:
 def test_the_gradient_mode_of_the_caller_is_left_alone_between_iterates() -> None:
     encoder, x = ConvEncoder(), images()
     with torch.no_grad():
-        for _ in ascend(lambda v: encoder.encode_image(v).sum(1), x, Threat(), steps=2, step_size=0.01):
+        for _ in ascend(
+            lambda v: encoder.encode_image(v).sum(1), x, Threat(), steps=2, step_size=0.01
+        ):
             assert not torch.is_grad_enabled()
 
 
@@ -74,7 +89,9 @@ def test_a_differentiable_ascent_has_the_gradient_of_finite_differences() -> Non
 
     leaf = x.clone().requires_grad_()
     (grad,) = torch.autograd.grad(end(leaf), leaf)
-    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    direction = torch.randn(
+        x.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64
+    )
     h = 1e-5
     slope = (end(x + h * direction) - end(x - h * direction)) / (2 * h)
     assert torch.allclose((grad * direction).sum(), slope, rtol=1e-4)

@@ -24,7 +24,9 @@ def batch(seed: int, scale: float = 1.0) -> Tensor:
 @pytest.mark.parametrize("norm", NORMS)
 @settings(deadline=None, max_examples=30)
 @given(seed=seeds, eps=st.floats(1e-4, 2.0), scale=st.floats(0.01, 50.0))
-def test_confined_points_lie_in_ball_and_box(norm: Norm, seed: int, eps: float, scale: float) -> None:
+def test_confined_points_lie_in_ball_and_box(
+    norm: Norm, seed: int, eps: float, scale: float
+) -> None:
     threat = Threat(norm, eps)
     x = batch(seed)
     far = x + (batch(seed + 1) - 0.5) * scale
@@ -48,7 +50,10 @@ def test_projection_is_the_nearest_point_of_the_ball(norm: Norm, seed: int) -> N
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_no_direction_of_unit_length_ascends_faster(norm: Norm) -> None:
-    threat, grad = Threat(norm, 1.0), torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    threat, grad = (
+        Threat(norm, 1.0),
+        torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0)),
+    )
     best = (threat.steepest(grad) * grad).flatten(1).sum(dim=1)
     dual = grad.flatten(1).norm(p=1 if norm == "linf" else 2, dim=1)
     assert torch.allclose(best, dual, rtol=1e-5)
