@@ -22,9 +22,7 @@ def evaluation_config(node: Mapping[str, Any], *, model: Mapping[str, Any]) -> E
         ConfigError: no recipe is named, or every fault of what results.
     """
     if not node.get("recipe"):
-        raise ConfigError(
-            "recipe is missing; name an evaluation recipe, such as recipe: checkpoint"
-        )
+        raise ConfigError("recipe is missing; name an evaluation recipe, such as recipe: checkpoint")
     said = read_recipe("evaluate", node["recipe"])
     for path, value in leaves({key: value for key, value in node.items() if key != "recipe"}):
         if path:

@@ -80,11 +80,7 @@ class Family(Generic[T]):
                 OmegaConf.merge(base, nested(path, value))
             except OmegaConfBaseException as error:
                 found.append(f"{self.kind} {name!r}: {first_line(error)}")
-        found += [
-            f"{self.kind} {name!r}: {key} is missing"
-            for key in OmegaConf.missing_keys(base)
-            if key not in node
-        ]
+        found += [f"{self.kind} {name!r}: {key} is missing" for key in OmegaConf.missing_keys(base) if key not in node]
         return found
 
     def settings(self, node: Mapping[str, Any]) -> tuple[type[T], dict[str, Any]]:
@@ -121,9 +117,7 @@ class Family(Generic[T]):
         cls, keywords = self.settings(node)
         lacking = [name for name in self.needs(node) if offered.get(name) is None]
         if lacking:
-            raise ConfigError(
-                f"{self.kind} {node['name']!r} needs {' and '.join(lacking)}, which is not given"
-            )
+            raise ConfigError(f"{self.kind} {node['name']!r} needs {' and '.join(lacking)}, which is not given")
         try:
             return cls(*(offered[name] for name in self.needs(node)), **keywords)
         except ValueError as error:

@@ -30,9 +30,7 @@ class _ProbeEncoder(ImageEncoder):
         return x.flatten(1)[:, :_PROBE_DIM]
 
 
-def component(
-    node: Mapping[str, Any], name: str, *, without: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def component(node: Mapping[str, Any], name: str, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
     """A component's node with its name filled in: ``ttc: {steps: 2}`` is a ``ttc``."""
     said = {key: value for key, value in (node or {}).items() if key not in without}
     return {"name": name, **said}
@@ -64,14 +62,10 @@ def _training_faults(tree: Any, missing: set[str]) -> list[str]:
     faults = _positive(tree, "data.batch_size", "trainer.checkpoint_every", "trainer.accumulate")
     faults += _positive(tree, "trainer.log_every", "trainer.num_nodes")
     optimizer = dict(tree["optimizer"])
-    faults += _tried(
-        "optimizer", lambda: OptimizerSettings(**{**optimizer, "betas": tuple(optimizer["betas"])})
-    )
+    faults += _tried("optimizer", lambda: OptimizerSettings(**{**optimizer, "betas": tuple(optimizer["betas"])}))
     strategy, precision = str(tree["trainer"]["strategy"]), str(tree["trainer"]["precision"])
     if precision not in ("32-true", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true"):
-        faults.append(
-            f"trainer.precision: unknown {precision!r}; choose e.g. 32-true or bf16-mixed"
-        )
+        faults.append(f"trainer.precision: unknown {precision!r}; choose e.g. 32-true or bf16-mixed")
     if "stage_3" in strategy or strategy == "fsdp":
         faults.append(
             f"trainer.strategy: {strategy!r} shards the weights under the attack; use ddp or deepspeed_stage_2"
@@ -88,9 +82,7 @@ def _finetune_faults(tree: Any, missing: set[str]) -> list[str]:
     if tree["evaluation"] is not None:
         from configs.evaluation import evaluation_config
 
-        faults += _tried(
-            "evaluation", lambda: evaluation_config(tree["evaluation"], model=tree["model"])
-        )
+        faults += _tried("evaluation", lambda: evaluation_config(tree["evaluation"], model=tree["model"]))
     return faults
 
 
@@ -108,9 +100,7 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
         said = component(node, name)
         faults += _family_faults(DEFENSES, f"defenses.{name}", said, **offered)
         if said["name"] == "clipure_diff" and tree["prior"] is None:
-            faults.append(
-                f"defenses.{name} needs a prior; say prior=FILE (robustclip prior makes one)"
-            )
+            faults.append(f"defenses.{name} needs a prior; say prior=FILE (robustclip prior makes one)")
     return faults + _curve_faults(tree)
 
 
@@ -118,9 +108,7 @@ def _curve_faults(tree: Any) -> list[str]:
     curve = tree["curve"]
     faults = [f"curve.eps: {eps} is negative" for eps in curve["eps"] if eps < 0]
     if curve["eps"] and curve["attack"] not in tree["attacks"]:
-        faults.append(
-            f"curve.attack: {curve['attack']!r} is none of the attacks: {', '.join(tree['attacks'])}"
-        )
+        faults.append(f"curve.attack: {curve['attack']!r} is none of the attacks: {', '.join(tree['attacks'])}")
     faults += [
         f"curve.defenses: {name!r} is none of the defenses: {', '.join(tree['defenses'])}"
         for name in curve["defenses"]
@@ -167,9 +155,7 @@ def _probe_offer() -> dict[str, Any]:
     from modules.prior.network import PriorNetwork
     from modules.prior.schedule import NoiseSchedule
 
-    network = PriorNetwork(
-        dim=_PROBE_DIM, depth=1, heads=1, dim_head=_PROBE_DIM, max_text_len=1, num_timesteps=10
-    )
+    network = PriorNetwork(dim=_PROBE_DIM, depth=1, heads=1, dim_head=_PROBE_DIM, max_text_len=1, num_timesteps=10)
     return {
         "encoder": _ProbeEncoder(),
         "prior": DiffusionPrior(network, NoiseSchedule(timesteps=10)),

@@ -47,9 +47,7 @@ def recipe_path(kind: str, name: str) -> Path:
         if Path(name).name != name or not path.is_file():
             known = recipe_names(kind)
             near = get_close_matches(name, known, n=3, cutoff=0.4) or known
-            raise ConfigError(
-                f"unknown {kind} recipe {name!r}; choose one of: {', '.join(near)}, or a .yaml file"
-            )
+            raise ConfigError(f"unknown {kind} recipe {name!r}; choose one of: {', '.join(near)}, or a .yaml file")
     if not path.is_file():
         raise ConfigError(f"no recipe at {path}")
     return path
@@ -63,9 +61,7 @@ def read_recipe(kind: str, name: str) -> dict[str, Any]:
     """
     path = recipe_path(kind, name)
     if path.stat().st_size > _LARGEST_RECIPE:
-        raise ConfigError(
-            f"{path} has {path.stat().st_size} bytes; a recipe has at most {_LARGEST_RECIPE}"
-        )
+        raise ConfigError(f"{path} has {path.stat().st_size} bytes; a recipe has at most {_LARGEST_RECIPE}")
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
     except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
@@ -86,18 +82,14 @@ def parse_overrides(overrides: Sequence[str]) -> list[tuple[tuple[str, ...], Any
     """
     bad = [text for text in overrides if not re.match(r"^[\w-]+(\.[\w-]+)*=", text)]
     if bad:
-        raise ConfigError(
-            f"an override reads key=value, such as trainer.devices=8, not: {', '.join(bad)}"
-        )
+        raise ConfigError(f"an override reads key=value, such as trainer.devices=8, not: {', '.join(bad)}")
     found = []
     for text in overrides:
         key, _, value = text.partition("=")
         try:
             found.append((tuple(key.split(".")), yaml.safe_load(value) if value else None))
         except yaml.YAMLError as error:
-            raise ConfigError(
-                f"the value of {key} cannot be read: {value!r}; put it in quotes"
-            ) from error
+            raise ConfigError(f"the value of {key} cannot be read: {value!r}; put it in quotes") from error
     return [(path, _as_number(value)) for path, value in found]
 
 
@@ -126,6 +118,7 @@ def load_config(kind: str, name: str, overrides: Sequence[str] = ()) -> Any:
 
 
 def put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    """Set the value at a path of a nested mapping, making the mappings on the way."""
     for key in path[:-1]:
         inner = tree.get(key)
         if not isinstance(inner, dict):
@@ -178,9 +171,7 @@ def _forbidden_interpolation(key: str, value: Any) -> str:
     for text in value if isinstance(value, list) else [value]:
         for resolver, colon in _INTERPOLATION.findall(text) if isinstance(text, str) else []:
             if colon and resolver.strip() != "px":
-                return (
-                    f"{key} uses ${{{resolver}:…}}; recipes know only ${{px:…}} and ${{other.key}}"
-                )
+                return f"{key} uses ${{{resolver}:…}}; recipes know only ${{px:…}} and ${{other.key}}"
     return ""
 
 

@@ -258,9 +258,7 @@ class EvaluateConfig:
     tasks: dict[str, TaskConfig] = field(default_factory=dict)
     defenses: dict[str, Any] = field(default_factory=dict)
     attacks: dict[str, Any] = field(default_factory=dict)
-    views: list[ViewName] = field(
-        default_factory=lambda: ["transfer", "adaptive", "bpda", "eot", "released"]
-    )
+    views: list[ViewName] = field(default_factory=lambda: ["transfer", "adaptive", "bpda", "eot", "released"])
     eot_draws: int = 4
     curve: CurveConfig = field(default_factory=CurveConfig)
     prior: str | None = None

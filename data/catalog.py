@@ -73,22 +73,16 @@ def locate(shards: str, split: str) -> Location:
         folder = path / split
         if (path / "nshards.txt").is_file():
             if path.name != split:
-                raise ValueError(
-                    f"'{path}' is one split; name its parent folder, so that '{split}' is read"
-                )
+                raise ValueError(f"'{path}' is one split; name its parent folder, so that '{split}' is read")
             folder = path
         elif not folder.is_dir():
             splits = sorted(p.parent.name for p in path.glob("*/nshards.txt"))
-            raise ValueError(
-                f"no split '{split}' in '{path}'; it holds: {', '.join(splits) or 'none'}"
-            )
+            raise ValueError(f"no split '{split}' in '{path}'; it holds: {', '.join(splits) or 'none'}")
         urls = expand(str(folder))
     elif path.suffix or "{" in shards or "/" in shards or ":" in shards:
         urls = expand(shards)
     else:
-        raise ValueError(
-            f"unknown images '{shards}'; choose digits, a folder, or shards like 'x-{{0..9}}.tar'"
-        )
+        raise ValueError(f"unknown images '{shards}'; choose digits, a folder, or shards like 'x-{{0..9}}.tar'")
     near = Path(urls[0]).parent
     places = (near, near.parent)
     classes = _beside(places, CLASS_FILE)
@@ -121,9 +115,7 @@ def read_templates(path: Path) -> list[str]:
     templates = [line.replace("{c}", "{}") for line in _lines(path)]
     for number, template in enumerate(templates, 1):
         if template.count("{}") != 1:
-            raise ValueError(
-                f"line {number} of '{path}' needs one {{c}} for the class name: '{template}'"
-            )
+            raise ValueError(f"line {number} of '{path}' needs one {{c}} for the class name: '{template}'")
     return templates
 
 

@@ -66,9 +66,7 @@ def check_values(tensors: dict[str, Tensor], where: str) -> None:
     """
     image, text = tensors["image"], tensors["text"]
     if image.shape != text.shape or image.ndim != 2:
-        raise ValueError(
-            f"{where}: image {tuple(image.shape)} and text {tuple(text.shape)} must be [B, D]"
-        )
+        raise ValueError(f"{where}: image {tuple(image.shape)} and text {tuple(text.shape)} must be [B, D]")
     for name in (name for name in FIELDS if name in tensors):
         for rows in tensors[name].split(65_536):
             _check_rows(rows.float(), name, where)
@@ -81,6 +79,4 @@ def _check_rows(rows: Tensor, name: str, where: str) -> None:
     if name != "tokens":
         off = int(((rows.norm(dim=1) - 1).abs() > _TOLERANCE).sum())
         if off:
-            raise ValueError(
-                f"{where}: {off} rows of '{name}' are not of unit length; normalise them"
-            )
+            raise ValueError(f"{where}: {off} rows of '{name}' are not of unit length; normalise them")

@@ -98,25 +98,19 @@ class EmbeddingShards(Dataset[EmbeddingSample]):
         self.folder = Path(folder)
         index = read_manifest(self.folder, FORMAT)
         if index is None:
-            raise ValueError(
-                f"no embeddings in '{folder}': its {MANIFEST} is missing or of another kind"
-            )
+            raise ValueError(f"no embeddings in '{folder}': its {MANIFEST} is missing or of another kind")
         self.metadata: dict[str, Any] = _field(index, "metadata", dict, self.folder)
         self.shapes: dict[str, list[int]] = _field(index, "shapes", dict, self.folder)
         self.dim: int = _field(index, "dim", int, self.folder)
         made_by = self.metadata.get("encoder")
         if encoder is not None and made_by != encoder:
-            raise ValueError(
-                f"'{folder}' was made by encoder '{made_by}', not '{encoder}'; embed again"
-            )
+            raise ValueError(f"'{folder}' was made by encoder '{made_by}', not '{encoder}'; embed again")
         self._records: list[dict[str, Any]] = index["shards"]
         if not self._records:
             raise ValueError(f"'{self.folder / MANIFEST}' lists no shards; embed again")
         self._ends = list(accumulate(record["count"] for record in self._records))
         self._open: dict[int, dict[str, Tensor]] = {}
-        for number, record in enumerate(
-            track(self._records, "check the embeddings", len(self._records))
-        ):
+        for number, record in enumerate(track(self._records, "check the embeddings", len(self._records))):
             self._check(number, record, values, checksum)
 
     def __len__(self) -> int:
@@ -143,9 +137,7 @@ class EmbeddingShards(Dataset[EmbeddingSample]):
     def _check(self, number: int, record: dict[str, Any], values: bool, checksum: bool) -> None:
         path = self.folder / record["name"]
         if path.parent != self.folder or not path.is_file():
-            raise ValueError(
-                f"no shard '{path}' although {MANIFEST} lists it; fetch or make it again"
-            )
+            raise ValueError(f"no shard '{path}' although {MANIFEST} lists it; fetch or make it again")
         check_file(path, record, checksum=checksum)
         tensors = self._tensors(number)
         found = {name: list(t.shape[1:]) for name, t in tensors.items() if name in FIELDS}
@@ -153,9 +145,7 @@ class EmbeddingShards(Dataset[EmbeddingSample]):
             raise ValueError(f"shard '{path}' holds {found} but {MANIFEST} says {self.shapes}")
         rows = {name: len(tensors[name]) for name in (*found, "key_ends")}
         if set(rows.values()) != {record["count"]}:
-            raise ValueError(
-                f"shard '{path}' holds {rows} rows but {MANIFEST} says {record['count']}"
-            )
+            raise ValueError(f"shard '{path}' holds {rows} rows but {MANIFEST} says {record['count']}")
         if values:
             check_values(tensors, str(path))
 
@@ -169,9 +159,7 @@ def embedding_loader(
     pin_memory: bool = False,
 ) -> DataLoader[EmbeddingBatch]:
     """``EmbeddingBatch``es in the sampler's order; see ``position_loader``."""
-    return position_loader(
-        source, sampler, collate_embeddings, workers=workers, seed=seed, pin_memory=pin_memory
-    )
+    return position_loader(source, sampler, collate_embeddings, workers=workers, seed=seed, pin_memory=pin_memory)
 
 
 def _field(index: dict[str, Any], name: str, kind: type, folder: Path) -> Any:
@@ -198,10 +186,7 @@ def _regroup(batches: Iterable[EmbeddingBatch], rows: int) -> Iterator[Embedding
 
 
 def _join(batches: Sequence[EmbeddingBatch]) -> EmbeddingBatch:
-    kinds = {
-        (b.image.shape[1:], b.text.shape[1:], b.tokens is None or b.tokens.shape[1:])
-        for b in batches
-    }
+    kinds = {(b.image.shape[1:], b.text.shape[1:], b.tokens is None or b.tokens.shape[1:]) for b in batches}
     if len(kinds) > 1:
         raise ValueError("embeddings of different sizes, or tokens on only some of them")
     tokens = [b.tokens for b in batches if b.tokens is not None]

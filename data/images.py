@@ -87,9 +87,7 @@ class ShardImages(ImageSource):
             except DecodeError as error:
                 self._bad[at] = _REASONS.index(error.reason) + 1
                 log.warning("skipped a sample: %s", error)
-        raise ValueError(
-            f"none of the {len(self)} samples of '{self.name}' can be used: {self.bad()}"
-        )
+        raise ValueError(f"none of the {len(self)} samples of '{self.name}' can be used: {self.bad()}")
 
     def _sample(self, i: int) -> ImageSample:
         try:
@@ -103,17 +101,13 @@ class ShardImages(ImageSource):
         extensions = self.shards.extensions(i)
         pictures = [ext for ext in extensions if ext.rpartition(".")[2] in IMAGE_EXTENSIONS]
         if len(pictures) != 1:
-            raise DecodeError(
-                "several pictures" if pictures else "no picture", ", ".join(extensions)
-            )
+            raise DecodeError("several pictures" if pictures else "no picture", ", ".join(extensions))
         try:
             content = self.shards.read(i, only=(pictures[0], "cls", "txt"))
         except (OSError, ValueError) as error:
             raise DecodeError("unreadable", str(error)) from error
         image = decode_image(content[pictures[0]], max_pixels=self.max_pixels)
-        x = resize_and_crop(
-            image, self.image_size, interpolation=self.interpolation, resize=self.resize
-        )
+        x = resize_and_crop(image, self.image_size, interpolation=self.interpolation, resize=self.resize)
         label = _label(content["cls"], len(self.classes)) if "cls" in content else -1
         caption = _text(content["txt"]) if "txt" in content else None
         return ImageSample(x, label, self.keys[i], caption)
@@ -143,9 +137,7 @@ def training_loader(
     pin_memory: bool = False,
 ) -> DataLoader[ImageBatch]:
     """``ImageBatch``es in the sampler's order; see ``position_loader``."""
-    return position_loader(
-        source, sampler, collate_images, workers=workers, seed=seed, pin_memory=pin_memory
-    )
+    return position_loader(source, sampler, collate_images, workers=workers, seed=seed, pin_memory=pin_memory)
 
 
 def _text(content: bytes) -> str:

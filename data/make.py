@@ -27,9 +27,7 @@ class BadImagesError(ValueError):
 
     def __init__(self, bad: list[tuple[str, str]], total: int) -> None:
         reasons = ", ".join(f"{count} {reason}" for reason, count in _by_reason(bad).items())
-        named = ", ".join(path for path, _ in bad[:_LISTED]) + (
-            ", ..." if len(bad) > _LISTED else ""
-        )
+        named = ", ".join(path for path, _ in bad[:_LISTED]) + (", ..." if len(bad) > _LISTED else "")
         remedy = "repair or remove them, or leave them out with skip_bad"
         super().__init__(f"{len(bad)} of {total} files are bad ({reasons}): {named}; {remedy}")
         self.bad = bad

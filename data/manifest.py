@@ -79,8 +79,7 @@ def read_manifest(folder: Path, form: str) -> dict[str, Any] | None:
     wanted = {"name": str, "count": int, "bytes": int, "sha256": str}
     shards = content.get("shards")
     if not isinstance(shards, list) or not all(
-        isinstance(shard, dict) and all(isinstance(shard.get(k), t) for k, t in wanted.items())
-        for shard in shards
+        isinstance(shard, dict) and all(isinstance(shard.get(k), t) for k, t in wanted.items()) for shard in shards
     ):
         raise ValueError(f"'{path}' lacks the record of a shard; make the shards again")
     return content
@@ -95,13 +94,10 @@ def check_file(path: Path, record: dict[str, Any], *, checksum: bool = False) ->
     size = path.stat().st_size
     if size != record["bytes"]:
         raise ValueError(
-            f"shard '{path}' has {size} bytes but {MANIFEST} says {record['bytes']}; "
-            "fetch or make it again"
+            f"shard '{path}' has {size} bytes but {MANIFEST} says {record['bytes']}; fetch or make it again"
         )
     if checksum and sha256_of(path) != record["sha256"]:
-        raise ValueError(
-            f"shard '{path}' does not match its sha256 in {MANIFEST}; fetch or make it again"
-        )
+        raise ValueError(f"shard '{path}' does not match its sha256 in {MANIFEST}; fetch or make it again")
 
 
 def sha256_of(path: Path) -> str:

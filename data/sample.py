@@ -40,18 +40,14 @@ def digits(split: str, limit: int | None = None, *, image_size: int | None = Non
         ValueError: another split.
     """
     if split not in SPLITS:
-        raise ValueError(
-            f"unknown split '{split}' of digits; choose one of: {', '.join(sorted(SPLITS))}"
-        )
+        raise ValueError(f"unknown split '{split}' of digits; choose one of: {', '.join(sorted(SPLITS))}")
     pixels, labels = _pictures()
     chosen = sample_indices(_SPLIT_SEED, 0, len(pixels), len(pixels))[SPLITS[split]][:limit]
     keys = [f"digits-{i:04d}" for i in chosen]
     pictures = pixels[chosen]
     if image_size not in (None, SIZE):
         pictures = np.stack([_scale(picture, image_size) for picture in pictures])
-    return ArrayImages(
-        pictures, labels[chosen], keys, name="digits", classes=CLASSES, templates=TEMPLATES
-    )
+    return ArrayImages(pictures, labels[chosen], keys, name="digits", classes=CLASSES, templates=TEMPLATES)
 
 
 def captions(source: ImageSource) -> list[str]:
@@ -61,20 +57,12 @@ def captions(source: ImageSource) -> list[str]:
         ValueError: the source has no templates or a sample has no label.
     """
     if not source.templates or not source.classes:
-        raise ValueError(
-            f"'{source.name}' has no class names or no templates to make captions from"
-        )
-    labels = (
-        source.labels
-        if isinstance(source, ArrayImages)
-        else [source[i].y for i in range(len(source))]
-    )
+        raise ValueError(f"'{source.name}' has no class names or no templates to make captions from")
+    labels = source.labels if isinstance(source, ArrayImages) else [source[i].y for i in range(len(source))]
     written = []
     for key, label in zip(source.keys, labels, strict=True):
         if label < 0:
-            raise ValueError(
-                f"sample '{key}' of '{source.name}' has no label to make a caption from"
-            )
+            raise ValueError(f"sample '{key}' of '{source.name}' has no label to make a caption from")
         number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
         template = source.templates[number % len(source.templates)]
         written.append(template.replace("{}", source.classes[label]))

@@ -55,9 +55,7 @@ class IndexedShards:
             if record is not None:
                 _compare(Path(url), record, count, self.rejected if skip_bad else None, checksum)
         if self.rejected:
-            log.warning(
-                "%d shards: refused %s", len(self.shards), dict(sorted(self.rejected.items()))
-            )
+            log.warning("%d shards: refused %s", len(self.shards), dict(sorted(self.rejected.items())))
         if not self.keys:
             raise ValueError(f"the {len(self.shards)} shards hold no samples")
         if len(set(self.keys)) < len(self.keys):
@@ -113,9 +111,7 @@ class IndexedShards:
             samples.pop(last or "", None)  # it may have lost a part
         if not samples and not skip_bad:
             refused = self.rejected.total() - before
-            raise ShardError(
-                f"shard '{path}' holds no samples" + (f" ({refused} refused)" if refused else "")
-            )
+            raise ShardError(f"shard '{path}' holds no samples" + (f" ({refused} refused)" if refused else ""))
         for key, parts in samples.items():
             self.keys.append(key)
             self._shard.append(number)
@@ -131,9 +127,7 @@ class IndexedShards:
         self.keys = [f"{names[s]}/{key}" for s, key in zip(self._shard, self.keys, strict=True)]
         twice = next((key for key, count in Counter(self.keys).items() if count > 1), None)
         if twice is not None:
-            raise ValueError(
-                f"key '{twice}' stands for two samples; give the shards different file names"
-            )
+            raise ValueError(f"key '{twice}' stands for two samples; give the shards different file names")
 
 
 def _record(path: Path) -> dict[str, Any] | None:
@@ -142,15 +136,11 @@ def _record(path: Path) -> dict[str, Any] | None:
     return next((shard for shard in shards if shard["name"] == path.name), None)
 
 
-def _compare(
-    path: Path, record: dict[str, Any], count: int, rejected: Counter[str] | None, checksum: bool
-) -> None:
+def _compare(path: Path, record: dict[str, Any], count: int, rejected: Counter[str] | None, checksum: bool) -> None:
     try:
         check_file(path, record, checksum=checksum)
         if count != record["count"]:
-            raise ShardError(
-                f"shard '{path}' holds {count} samples but its index.json says {record['count']}"
-            )
+            raise ShardError(f"shard '{path}' holds {count} samples but its index.json says {record['count']}")
     except ValueError as error:
         if rejected is None:
             raise

@@ -30,13 +30,9 @@ def expand(shards: str) -> list[str]:
     from braceexpand import braceexpand
 
     if not shards.strip():
-        raise ValueError(
-            "no shards named; give a folder or an expression like 'train-{0000..0009}.tar'"
-        )
+        raise ValueError("no shards named; give a folder or an expression like 'train-{0000..0009}.tar'")
     if _SCHEME.match(shards) or "::" in shards:
-        raise ValueError(
-            f"'{shards}' is not a path; only local files can be read, so copy the shards here first"
-        )
+        raise ValueError(f"'{shards}' is not a path; only local files can be read, so copy the shards here first")
     if Path(shards).expanduser().is_dir():
         return _split_folder(Path(shards).expanduser())
     try:
@@ -64,15 +60,9 @@ def _split_folder(folder: Path) -> list[str]:
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None:
         raise ValueError(f"no file '{missing}' although '{listing}' counts {text} shards")
-    extra = [
-        path
-        for path in folder.glob("*.tar")
-        if path.stem.isdecimal() and int(path.stem) >= len(paths)
-    ]
+    extra = [path for path in folder.glob("*.tar") if path.stem.isdecimal() and int(path.stem) >= len(paths)]
     if extra:
-        raise ValueError(
-            f"'{min(extra)}' stands beside '{listing}', which counts {text}; correct the number"
-        )
+        raise ValueError(f"'{min(extra)}' stands beside '{listing}', which counts {text}; correct the number")
     return [str(path) for path in paths]
 
 
@@ -110,9 +100,7 @@ def stream(urls: Sequence[str], rejected: Counter[str] | None = None) -> Iterato
             rejected["damaged shard"] += 1
 
 
-def write_shards(
-    folder: Path, samples: Iterable[Mapping[str, Any]], *, per_shard: int = 1000
-) -> list[Path]:
+def write_shards(folder: Path, samples: Iterable[Mapping[str, Any]], *, per_shard: int = 1000) -> list[Path]:
     """The tars ``0.tar``, ``1.tar``, ... written with ``nshards.txt`` and ``index.json``.
 
     The folder appears when all is written, and not at all when a sample or the disk fails.  Equal
@@ -169,8 +157,6 @@ def _checked(sample: Mapping[str, Any], seen: set[str]) -> dict[str, Any]:
         if name == "__key__":
             continue
         if not isinstance(value, (bytes, str)) or name.startswith("_"):
-            raise ValueError(
-                f"field '{name}' of sample '{key}' is {type(value).__name__}, not bytes"
-            )
+            raise ValueError(f"field '{name}' of sample '{key}' is {type(value).__name__}, not bytes")
         fields[name] = value.encode() if isinstance(value, str) else value
     return fields

@@ -23,9 +23,7 @@ class ImageSource(Dataset[ImageSample]):
         templates: prompts with ``{}`` for the class name.
     """
 
-    def __init__(
-        self, *, name: str, keys: Sequence[str], classes: Sequence[str], templates: Sequence[str]
-    ) -> None:
+    def __init__(self, *, name: str, keys: Sequence[str], classes: Sequence[str], templates: Sequence[str]) -> None:
         check_classes(classes, f"the classes of '{name}'")
         self.name = name
         self.keys = list(keys)
@@ -51,9 +49,7 @@ def check_classes(classes: Sequence[str], where: str) -> None:
         for name in twice:
             lines = [str(i) for i, other in enumerate(classes, 1) if other == name]
             found.append(f"'{name}' on lines {', '.join(lines)}")
-        raise ValueError(
-            f"{where} hold duplicates: {'; '.join(found)}; give each class its own name"
-        )
+        raise ValueError(f"{where} hold duplicates: {'; '.join(found)}; give each class its own name")
 
 
 class ArrayImages(ImageSource):
@@ -79,17 +75,13 @@ class ArrayImages(ImageSource):
     ) -> None:
         super().__init__(name=name, keys=keys, classes=classes, templates=templates)
         if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8:
-            raise ValueError(
-                f"pixels must be [N, H, W, 3] uint8, not {pixels.shape} {pixels.dtype}"
-            )
+            raise ValueError(f"pixels must be [N, H, W, 3] uint8, not {pixels.shape} {pixels.dtype}")
         self.pixels = pixels
         self.labels = [int(label) for label in labels]
         self.captions = None if captions is None else list(captions)
         lengths = {len(pixels), len(self.labels), len(self.keys), len(self.captions or self.keys)}
         if len(lengths) > 1 or len(set(self.keys)) < len(self.keys):
-            raise ValueError(
-                f"'{name}' needs a label and a unique key for each of its {len(pixels)} pictures"
-            )
+            raise ValueError(f"'{name}' needs a label and a unique key for each of its {len(pixels)} pictures")
         for key, label in zip(self.keys, self.labels, strict=True):
             check_label(label, len(self.classes), f"sample '{key}'")
 
@@ -104,9 +96,7 @@ class SelectedImages(ImageSource):
 
     def __init__(self, source: ImageSource, indices: Sequence[int]) -> None:
         keys = [source.keys[i] for i in indices]
-        super().__init__(
-            name=source.name, keys=keys, classes=source.classes, templates=source.templates
-        )
+        super().__init__(name=source.name, keys=keys, classes=source.classes, templates=source.templates)
         self.source, self.indices = source, list(indices)
 
     def __getitem__(self, index: int) -> ImageSample:

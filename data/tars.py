@@ -30,9 +30,7 @@ class Member:
     size: int
 
 
-def members(
-    path: Path, rejected: Counter[str], *, max_member_bytes: int = MAX_MEMBER_BYTES
-) -> Iterator[Member]:
+def members(path: Path, rejected: Counter[str], *, max_member_bytes: int = MAX_MEMBER_BYTES) -> Iterator[Member]:
     """The plain files of an uncompressed tar in their order; no byte of their content is read.
 
     Links, devices, names that leave the folder, pickles and giants are skipped and counted in
@@ -62,9 +60,7 @@ def members(
         raise ShardError(f"no shard '{path}'; check the path") from error
     except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ShardError(
-            f"shard '{path}' is not a readable, uncompressed tar ({detail})"
-        ) from error
+        raise ShardError(f"shard '{path}' is not a readable, uncompressed tar ({detail})") from error
 
 
 def _cut_short(path: Path, where: str) -> str:

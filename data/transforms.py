@@ -108,9 +108,7 @@ def _scale_shorter_side(image: Image.Image, side: int, interpolation: Interpolat
     other = int(side * long / short)
     if side * other > MAX_PIXELS:
         # A thin strip is small itself and explodes when its short side is scaled up.
-        raise DecodeError(
-            "too many pixels", f"{width} x {height} scaled to a shorter side of {side}"
-        )
+        raise DecodeError("too many pixels", f"{width} x {height} scaled to a shorter side of {side}")
     size = (side, other) if width <= height else (other, side)
     return image.resize(size, _FILTERS[interpolation])
 

@@ -48,9 +48,7 @@ class EvaluateCheckpoints(Callback):
         """Refuse checkpoints that would never call this callback."""
         for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(callback, ModelCheckpoint) and callback.save_weights_only:
-                raise ConfigError(
-                    "evaluation of checkpoints needs whole checkpoints; set save_weights_only=False"
-                )
+                raise ConfigError("evaluation of checkpoints needs whole checkpoints; set save_weights_only=False")
 
     def state_dict(self) -> dict[str, Any]:
         """Saved with a checkpoint: the checkpoint itself is due."""
@@ -94,7 +92,5 @@ class EvaluateCheckpoints(Callback):
             return
         subject = Subject(self.name, f"step={step:06d}.ckpt", step, fingerprint(encoder))
         with isolate_rng():
-            found = evaluate(
-                encoder, self.plan, subject, state=self.out / "state" / f"step={step:06d}"
-            )
+            found = evaluate(encoder, self.plan, subject, state=self.out / "state" / f"step={step:06d}")
         write_evaluation(self.out, found, earlier)

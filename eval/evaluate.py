@@ -79,9 +79,7 @@ def evaluate_checkpoint(config: EvaluateConfig, out: Path, *, command: str = "")
     plan = build_plan(config, clip)
     subject = Subject(
         encoder=config.encoder,
-        checkpoint=Path(config.model.checkpoint).name
-        if config.model.checkpoint
-        else config.model.name,
+        checkpoint=Path(config.model.checkpoint).name if config.model.checkpoint else config.model.name,
         step=int(metadata.get("step", 0)),
         fingerprint=fingerprint(clip.image),
     )

@@ -103,9 +103,7 @@ def take_examples(
                 prediction_clean=predict(defense, batch.x).tolist(),
                 prediction_adversarial=after,
                 prediction_purified=after if purified else None,
-                tensors={
-                    k: v.detach().cpu().float().contiguous().clone() for k, v in tensors.items()
-                },
+                tensors={k: v.detach().cpu().float().contiguous().clone() for k, v in tensors.items()},
             )
         )
     return examples

@@ -21,7 +21,7 @@ from eval.results import WORST, Result
 from eval.tasks.classification import ClassificationTask
 from modules import noise
 from modules.attacks.base import Attack
-from modules.defenses.base import Defense, View, follow
+from modules.defenses.base import View, follow
 from modules.defenses.ttc import TTC
 from modules.encoders.base import ImageEncoder, frozen
 
@@ -92,9 +92,7 @@ def evaluate(
         for task in plan.tasks:
             judge = _Judge(encoder, plan, task, subject)
             found.notes += judge.notes
-            with Ticker(
-                f"{subject.encoder} on {task.dataset}", judge.work(), quiet=quiet
-            ) as ticker:
+            with Ticker(f"{subject.encoder} on {task.dataset}", judge.work(), quiet=quiet) as ticker:
                 outcomes = _all_batches(judge, state, ticker, found)
             found.outcomes[task.dataset] = outcomes
             found.results += judge.rows(outcomes)
@@ -113,9 +111,7 @@ def _all_batches(judge: _Judge, state: Path | None, ticker: Ticker, found: Evalu
             if part.keys != list(batch.key):
                 from configs.files import ConfigError
 
-                raise ConfigError(
-                    f"{file} is about other images than the data now holds; delete it"
-                )
+                raise ConfigError(f"{file} is about other images than the data now holds; delete it")
             ticker.advance(judge.work_of(len(batch)))
             if wanted:
                 found.examples += judge.examples(batch.select(slice(0, wanted)), Ticker.silent())
@@ -135,9 +131,7 @@ Adversarial = dict[Cell, Tensor]
 class _Judge:
     """One encoder on one data set: its defences, and what is tried on each."""
 
-    def __init__(
-        self, encoder: ImageEncoder, plan: Plan, task: ClassificationTask, subject: Subject
-    ) -> None:
+    def __init__(self, encoder: ImageEncoder, plan: Plan, task: ClassificationTask, subject: Subject) -> None:
         self.encoder, self.plan, self.task, self.subject = encoder, plan, task, subject
         self.notes: list[dict[str, Any]] = []
         self.defenses = {name: plan.defend(name, encoder, task) for name in plan.config.defenses}
@@ -209,13 +203,8 @@ class _Judge:
         """[B] predicted classes, with noise that no attacker has seen."""
         with self._named(batch, SCORE_DRAW):
             logits = self.task.classifier(defense)(x)
-        if (
-            logits.shape != (len(x), len(self.task.head.classes))
-            or not torch.isfinite(logits).all()
-        ):
-            raise ValueError(
-                f"{type(defense).__name__} returned logits that are not finite numbers [B, K]"
-            )
+        if logits.shape != (len(x), len(self.task.head.classes)) or not torch.isfinite(logits).all():
+            raise ValueError(f"{type(defense).__name__} returned logits that are not finite numbers [B, K]")
         return logits.argmax(dim=1)
 
     def batch(self, batch: ImageBatch, ticker: Ticker) -> tuple[Outcomes, Adversarial]:
@@ -266,11 +255,7 @@ class _Judge:
         few = batch.select(slice(0, count))
         return take_examples(
             few,
-            {
-                cell: x[: len(few)]
-                for cell, x in adversarial.items()
-                if cell.eps == self.plan.threat.eps
-            },
+            {cell: x[: len(few)] for cell, x in adversarial.items() if cell.eps == self.plan.threat.eps},
             self.defenses,
             lambda defense, x: self.predict(defense, few, x),
             lambda: self._named(few, SCORE_DRAW),
@@ -288,9 +273,7 @@ class _Judge:
             rows.append(self._row(outcomes, Cell(name), [Cell(name)]))
             rows += [self._row(outcomes, c, [c]) for c in cells if c.attack != CLEAN]
             if attacked:
-                rows.append(
-                    self._row(outcomes, replace(attacked[0], attack=WORST, view=WORST), attacked)
-                )
+                rows.append(self._row(outcomes, replace(attacked[0], attack=WORST, view=WORST), attacked))
         return rows
 
     def _row(self, outcomes: Outcomes, cell: Cell, cells: list[Cell]) -> Result:

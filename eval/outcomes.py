@@ -88,9 +88,7 @@ def read_outcomes(path: Path, **header: str) -> Outcomes:
         if any(len(flags) != len(outcomes.keys) for flags in outcomes.correct.values()):
             raise ValueError("flags and keys differ in number")
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise ConfigError(
-            f"{path} is damaged ({error}); delete it to evaluate those images again"
-        ) from error
+        raise ConfigError(f"{path} is damaged ({error}); delete it to evaluate those images again") from error
     for name, value in header.items():
         if found[name] != value:
             raise ConfigError(f"{path} belongs to another {name}; name another --out, or delete it")

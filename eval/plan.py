@@ -121,9 +121,7 @@ def _defences(
 
     def defend(name: str, encoder: ImageEncoder, task: ClassificationTask) -> Defense:
         node = component(config.defenses[name], name)
-        of_set = (
-            node["name"] != "clipure_diff"
-        )  # Cos looks at the set's templates, Diff at one prompt
+        of_set = node["name"] != "clipure_diff"  # Cos looks at the set's templates, Diff at one prompt
         defense = DEFENSES.build(
             node,
             encoder=encoder,
@@ -158,8 +156,6 @@ def _check_defences(plan: Plan, clip: CLIP) -> None:
                     f"defenses.{name} works on; make it a multiple"
                 )
             if getattr(defense, "calibrate", False) and task.tuning is None:
-                faults.append(
-                    f"defenses.{name} calibrates on a tuning split, which tasks.{task.dataset} lacks"
-                )
+                faults.append(f"defenses.{name} calibrates on a tuning split, which tasks.{task.dataset} lacks")
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))

@@ -57,10 +57,7 @@ def dumbbell(rows: Sequence[HeadlineRow], name: str) -> str:
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)
 
-    text = "; ".join(
-        f"{r.name}: " + ", ".join(f"{c.view} {100 * c.value:.1f} %" for c, *_ in _ends(r))
-        for r in rows
-    )
+    text = "; ".join(f"{r.name}: " + ", ".join(f"{c.view} {100 * c.value:.1f} %" for c, *_ in _ends(r)) for r in rows)
     size = (6.4, 1.25 + 0.34 * len(rows))
     return draw_svg(draw, name, f"Transfer against adaptive accuracy. {text}", size)
 
@@ -88,9 +85,7 @@ def over_eps(rows: Sequence[Result], threat: Threat, steps: Mapping[Any, int], n
             lines += [*(r for r in mine if r.metric == CLEAN), *widest]
     if not lines:
         return ""
-    named = {
-        (r.encoder, r.defense): f" · {r.attack}, {r.view}" for r in lines if r.metric == ROBUST
-    }
+    named = {(r.encoder, r.defense): f" · {r.attack}, {r.view}" for r in lines if r.metric == ROBUST}
     named = {system: how if WORST not in how else "" for system, how in named.items()}
     drawn = series(lines, lambda r: 255 * r.eps, named)
     return curves(drawn, name, "eps, in 1/255", "accuracy under attack, %")
@@ -112,9 +107,7 @@ def _widest(rows: Sequence[Result]) -> list[Result]:
 def over_steps(rows: Sequence[Result], threat: Threat, name: str) -> str:
     """Worst-case accuracy over training steps inside one threat; empty below two steps."""
     worst = [
-        r
-        for r in rows
-        if (r.task, r.dataset, r.norm, r.eps) == threat and r.attack == WORST and r.metric == ROBUST
+        r for r in rows if (r.task, r.dataset, r.norm, r.eps) == threat and r.attack == WORST and r.metric == ROBUST
     ]
     lines = [line for line in series(worst, lambda r: r.step) if len(line.points) > 1]
     return curves(lines, name, "training step", "worst-case accuracy, %") if lines else ""
@@ -207,9 +200,7 @@ def histogram(entry: Mapping[str, Any], name: str) -> str:
         if threshold is not None:
             side = entry.get("direction", "below")
             ends = (low - width, threshold) if side == "below" else (threshold, edges[-1] + width)
-            ax.axvspan(
-                *ends, color=MUTED, alpha=0.1, lw=0, label=f"{side} the threshold {threshold:.3g}"
-            )
+            ax.axvspan(*ends, color=MUTED, alpha=0.1, lw=0, label=f"{side} the threshold {threshold:.3g}")
             ax.axvline(threshold, color=INK, lw=1)
         ax.set(xlabel="score", ylabel="images")
 

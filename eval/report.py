@@ -47,9 +47,7 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     found = read_runs(runs)
     rows = merged(found)
     if not any(r.metric == ROBUST for r in rows):
-        raise ConfigError(
-            "no robust_accuracy among the rows; evaluate with at least one attack first"
-        )
+        raise ConfigError("no robust_accuracy among the rows; evaluate with at least one attack first")
     page = _render(_context(found, rows))
     write_csv(out / "results.csv", rows)
     write_atomically(out / "index.html", page)
@@ -119,9 +117,7 @@ def _table(threat: Threat, found: Sequence[HeadlineRow]) -> dict[str, Any]:
     }
 
 
-def _group(
-    threat: Threat, found: Sequence[HeadlineRow], rows: Sequence[Result], name: str
-) -> dict[str, Any]:
+def _group(threat: Threat, found: Sequence[HeadlineRow], rows: Sequence[Result], name: str) -> dict[str, Any]:
     table = _table(threat, found)
     mine: list[HeadlineRow] = table["rows"]
     grids = [(row, *view_grid(attacks_on(rows, row))) for row in mine]
@@ -135,12 +131,9 @@ def _group(
     }
 
 
-def _training(
-    runs: Sequence[Run], rows: Sequence[Result], chosen: Sequence[Threat]
-) -> list[tuple[Any, str]]:
+def _training(runs: Sequence[Run], rows: Sequence[Result], chosen: Sequence[Threat]) -> list[tuple[Any, str]]:
     found = [
-        (plots.over_steps(rows, t, f"t{i}-steps"), f"{t[1]} · {threat_name(*t[2:])}")
-        for i, t in enumerate(chosen)
+        (plots.over_steps(rows, t, f"t{i}-steps"), f"{t[1]} · {threat_name(*t[2:])}") for i, t in enumerate(chosen)
     ]
     loss = plots.loss_curves([(run.label, run.loss) for run in runs], "loss")
     return [(_trusted(svg), text) for svg, text in [*found, (loss, "Training loss")] if svg]
@@ -157,9 +150,7 @@ def _radii(rows: Sequence[Result], chosen: Sequence[Threat]) -> list[tuple[Any, 
 
 def _sheets(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return [
-        {"name": _example_name(entry), "cards": pictures(run.folder, entry)}
-        for run in runs
-        for entry in run.examples
+        {"name": _example_name(entry), "cards": pictures(run.folder, entry)} for run in runs for entry in run.examples
     ]
 
 

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 CLEAN, ROBUST = "clean_accuracy", "robust_accuracy"
 THROUGH = ("adaptive", "bpda", "eot")  # views that look through the defence
 VIEWS = ("transfer", *THROUGH, "released")
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?|\x9b[0-?]*[@-~]"
-)
+_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?|\x9b[0-?]*[@-~]")
 
 T = TypeVar("T")
 Threat = tuple[str, str, str, float]  # task, dataset, norm, eps
@@ -182,14 +180,11 @@ def view_grid(rows: Sequence[Result]) -> tuple[list[str], list[tuple[str, list[R
     attacks = _unique(r.attack for r in rows)
     views = sorted(_unique(r.view for r in rows), key=lambda v: (*VIEWS, v).index(v))
     return attacks, [
-        (view, [lowest(rows, lambda r, a=a, v=view: (r.attack, r.view) == (a, v)) for a in attacks])
-        for view in views
+        (view, [lowest(rows, lambda r, a=a, v=view: (r.attack, r.view) == (a, v)) for a in attacks]) for view in views
     ]
 
 
-def lowest(
-    rows: Iterable[Result], keep: Callable[[Result], bool] = lambda _: True
-) -> Result | None:
+def lowest(rows: Iterable[Result], keep: Callable[[Result], bool] = lambda _: True) -> Result | None:
     """The row with the smallest value among those kept; None where there is none."""
     return min((r for r in rows if keep(r)), key=lambda r: r.value, default=None)
 

@@ -33,9 +33,7 @@ Overrides = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", help="Folder for what is written.")]
 DryRun = Annotated[
     bool,
-    typer.Option(
-        "--dry-run", help="Build all but weights and data; print shapes, counts and the plan."
-    ),
+    typer.Option("--dry-run", help="Build all but weights and data; print shapes, counts and the plan."),
 ]
 
 
@@ -55,9 +53,7 @@ def _command() -> str:
 
 @app.command()
 def demo(
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Smaller everything: about a minute.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller everything: about a minute.")] = False,
     out: Out = None,
 ) -> None:
     """Run the whole job on embedded data: fine-tune, train priors, evaluate, report.
@@ -70,9 +66,7 @@ def demo(
 
 
 @app.command()
-def pretrain(
-    recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False
-) -> None:
+def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
     """Pretrain the embedded tiny CLIP from scratch.
 
     Example: robustclip pretrain tiny --out runs/tiny
@@ -83,9 +77,7 @@ def pretrain(
 
 
 @app.command()
-def finetune(
-    recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False
-) -> None:
+def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
     """Fine-tune a CLIP adversarially (FARE, TeCoA); evaluate every checkpoint.
 
     Started again, an interrupted run goes on.
@@ -98,9 +90,7 @@ def finetune(
 
 
 @app.command()
-def embed(
-    recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False
-) -> None:
+def embed(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
     """Turn images and captions into embedding shards for a prior.
 
     Example: robustclip embed tiny model.checkpoint=encoder.safetensors --out embeddings
@@ -111,9 +101,7 @@ def embed(
 
 
 @app.command()
-def prior(
-    recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False
-) -> None:
+def prior(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
     """Train a DiffusionPrior on embedding shards, for CLIPure-Diff.
 
     Example: robustclip prior prior_tiny data.shards=embeddings
@@ -219,9 +207,7 @@ def _explain(error: Exception) -> int:
     if hasattr(error, "format_message"):  # click's own: wrong options
         _say(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        _say(
-            f"the disk is full: {error.filename or 'a file'} was not written; make room and start again"
-        )
+        _say(f"the disk is full: {error.filename or 'a file'} was not written; make room and start again")
     elif isinstance(error, (ValueError, OSError)):
         lines = str(error).strip().splitlines() or [type(error).__name__]
         for line in lines:

@@ -154,9 +154,7 @@ def make_data(source: str, out: Path, *, split: str, per_shard: int, skip_bad: b
     if source == "digits":
         summary = make_from_sample(source, out, per_shard=per_shard)
     else:
-        summary = make_from_folder(
-            Path(source), out, split=split, per_shard=per_shard, skip_bad=skip_bad
-        )
+        summary = make_from_folder(Path(source), out, split=split, per_shard=per_shard, skip_bad=skip_bad)
     _print_mapping(summary)
 
 
@@ -173,10 +171,6 @@ def _print_mapping(values: dict[str, Any]) -> None:
 
     table = Table(show_header=False, box=None)
     for name, value in values.items():
-        shown = (
-            ", ".join(f"{k}: {v}" for k, v in value.items())
-            if isinstance(value, dict)
-            else str(value)
-        )
+        shown = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
         table.add_row(str(name), shown)
     Console().print(table)

@@ -29,11 +29,7 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except Exception as error:  # torch raises many kinds for a damaged or unsafe file
-        reason = (
-            "it holds objects that could run code"
-            if "nsupported" in str(error)
-            else "it is damaged"
-        )
+        reason = "it holds objects that could run code" if "nsupported" in str(error) else "it is damaged"
         raise ValueError(f"{path} was not loaded: {reason}; convert it to .safetensors") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
@@ -74,11 +70,7 @@ def tower_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for prefix in ("module.", "encoder.", "visual."):
         if any(name.startswith(prefix) for name in state):
             inner = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
-            state = (
-                inner
-                if prefix != "module."
-                else {n.removeprefix(prefix): v for n, v in state.items()}
-            )
+            state = inner if prefix != "module." else {n.removeprefix(prefix): v for n, v in state.items()}
     return state
 
 
@@ -116,14 +108,9 @@ def save_tower(visual: nn.Module, path: Path, **metadata: Any) -> Path:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    state = {
-        name: value.detach().cpu().contiguous().clone()
-        for name, value in visual.state_dict().items()
-    }
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in visual.state_dict().items()}
     try:
-        save_file(
-            state, temporary, metadata={"robustclip": json.dumps({"kind": "encoder", **metadata})}
-        )
+        save_file(state, temporary, metadata={"robustclip": json.dumps({"kind": "encoder", **metadata})})
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -47,9 +47,7 @@ def _logical_shift(z: Tensor, bits: int) -> Tensor:
 
 
 def _hash_text(text: str) -> int:
-    return int.from_bytes(
-        hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True
-    )
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def keys_of(names: Sequence[str], device: torch.device | str | None = None) -> Tensor:

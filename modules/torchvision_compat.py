@@ -1,8 +1,8 @@
 """Let ``import torchvision`` work where its compiled extension cannot be loaded.
 
 torchvision's Linux wheels are linked against CUDA.  Beside a CPU-only torch the extension does not load, and the import
-dies with "operator torchvision::nms does not exist", although all that open_clip, timm, torchmetrics and Lightning use of
-it is plain Python.  ``install`` adds a hook that acts at the first import of torchvision: where the extension does not
+dies with "operator torchvision::nms does not exist", although all that open_clip, timm, torchmetrics and Lightning use
+of it is plain Python.  ``install`` adds a hook that acts at the first import of torchvision: where the extension does not
 load, it declares the two operators that torchvision describes to the compiler unconditionally.  Calling them still
 raises torchvision's own error.  Costs nothing until torchvision is imported.
 """
@@ -41,9 +41,7 @@ def _extension_loads(folders: Sequence[Path]) -> bool:
     import torch
 
     for folder in folders:
-        for library in (
-            file for end in ("so", "pyd", "dylib") for file in folder.glob(f"_C*.{end}")
-        ):
+        for library in (file for end in ("so", "pyd", "dylib") for file in folder.glob(f"_C*.{end}")):
             try:
                 torch.ops.load_library(str(library))
             except (OSError, ImportError, RuntimeError):

@@ -6,9 +6,10 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import modules  # noqa: E402, F401  (its import hook must be in place before torchvision is imported)
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
+
+import modules  # noqa: F401  (its import hook must be in place before torchvision is imported)
 
 torch.set_num_threads(1)
 

@@ -76,9 +76,7 @@ class MetricsTable(Callback):
         last = int(self.rows[-1]["step"]) if self.rows else 0
         if step == last or (step % self.every and step not in (1, trainer.max_steps)):
             return
-        metrics = {
-            name: repr(float(value)) for name, value in sorted(trainer.callback_metrics.items())
-        }
+        metrics = {name: repr(float(value)) for name, value in sorted(trainer.callback_metrics.items())}
         rate = repr(float(trainer.optimizers[0].param_groups[0]["lr"]))
         self.rows.append({"step": str(step), **metrics, "lr": rate})
         if trainer.is_global_zero:

@@ -70,9 +70,7 @@ def demo(*, quick: bool, out: Path | None, command: str) -> Path:
     """
     console = Console()
     less = QUICK if quick else {}
-    evaluation = load_config(
-        "evaluate", "digits", [*less.get("evaluate", []), "prior=of-each-encoder"]
-    )
+    evaluation = load_config("evaluate", "digits", [*less.get("evaluate", []), "prior=of-each-encoder"])
     run = open_run("demo", evaluation, out, command=command)
     phases = _Phases(console, {})
 
@@ -109,9 +107,7 @@ def _judge(
     if not shards.is_dir():
         config = load_config("embed", "tiny", of_model)
         phases.run(f"embed the training images with {name}", lambda: embed(config, shards))
-    prior_config = load_config(
-        "prior", "prior_tiny", [f"data.shards={shards}", *less.get("prior", [])]
-    )
+    prior_config = load_config("prior", "prior_tiny", [f"data.shards={shards}", *less.get("prior", [])])
     prior = phases.run(
         f"train a prior on {name}'s embeddings",
         lambda: train_prior(open_run("prior", prior_config, place / "prior")),

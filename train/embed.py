@@ -64,7 +64,5 @@ def _own_captions(source: ImageSource) -> list[str]:
     found = [source[i].caption for i in range(len(source))]
     missing = [key for key, caption in zip(source.keys, found, strict=True) if caption is None]
     if missing:
-        raise ValueError(
-            f"{len(missing)} samples of {source.name} have no caption, the first is {missing[0]}"
-        )
+        raise ValueError(f"{len(missing)} samples of {source.name} have no caption, the first is {missing[0]}")
     return [caption or "" for caption in found]

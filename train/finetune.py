@@ -41,9 +41,7 @@ def finetune(run: Run) -> Path:
     begin = time.perf_counter()
 
     clip = load_model(config.model)
-    source = open_images(
-        config.data.shards, config.data.split, clip.image.image_size, skip_bad=config.data.skip_bad
-    )
+    source = open_images(config.data.shards, config.data.split, clip.image.image_size, skip_bad=config.data.skip_bad)
     module = build_module(config, clip, source)
     callbacks = []
     if config.evaluation is not None:

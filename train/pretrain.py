@@ -26,9 +26,7 @@ def pretrain(run: Run) -> Path:
     if run.finished:
         return export
     begin = time.perf_counter()
-    source = open_images(
-        config.data.shards, config.data.split, ARCHITECTURE["vision_cfg"]["image_size"]
-    )
+    source = open_images(config.data.shards, config.data.split, ARCHITECTURE["vision_cfg"]["image_size"])
     if not source.classes:
         raise ValueError(f"{config.data.shards} names no classes to write captions from")
     model = new_tiny(config.seed)

@@ -99,9 +99,7 @@ def fit(
     return trainer
 
 
-def build_trainer(
-    config: TrainerConfig, max_steps: int, callbacks: Sequence[Callback], folder: Path
-) -> pl.Trainer:
+def build_trainer(config: TrainerConfig, max_steps: int, callbacks: Sequence[Callback], folder: Path) -> pl.Trainer:
     """The Trainer of a recipe.
 
     Raises:

@@ -44,9 +44,7 @@ def pictures(folder: Path, entry: dict[str, Any]) -> list[tuple[str, list[Pictur
         reach = float(entry.get("eps") or 0)
         if entry.get("norm") != "linf":  # a pixel of an l2 ball rarely moves far
             reach = float(np.abs(adversarial - clean).max())
-        moved = (
-            np.full_like(clean, 0.5) if reach <= 0 else 0.5 + (adversarial - clean) / (2 * reach)
-        )
+        moved = np.full_like(clean, 0.5) if reach <= 0 else 0.5 + (adversarial - clean) / (2 * reach)
         scale = f"perturbation ×{0.5 / reach:.0f}" if reach > 0 else "no perturbation"
         row = [
             _said(entry, "clean", clean, i),

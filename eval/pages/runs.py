@@ -172,9 +172,7 @@ def _examples(path: Path) -> list[dict[str, Any]]:
     for number, entry in enumerate(entries):
         for name in ("label", "prediction_clean", "prediction_adversarial", "prediction_purified"):
             labels = entry.get(name)
-            if labels is not None and not (
-                isinstance(labels, list) and all(type(label) is int for label in labels)
-            ):
+            if labels is not None and not (isinstance(labels, list) and all(type(label) is int for label in labels)):
                 raise ConfigError(f"{path}: entry {number}: {name} must be a list of class numbers")
         if not isinstance(entry.get("eps", 0.0), int | float):
             raise ConfigError(f"{path}: entry {number}: eps must be a number")
@@ -196,18 +194,11 @@ def _notes(path: Path) -> list[dict[str, Any]]:
                 "values": [[float(v) for v in first], [float(v) for v in second]],
                 "labels": [plain(label) for label in shape["labels"]],
             }
-            sound = (
-                len(shape["labels"]) == 2
-                and first
-                and second
-                and all(map(isfinite, first + second))
-            )
+            sound = len(shape["labels"]) == 2 and first and second and all(map(isfinite, first + second))
         except (KeyError, TypeError, ValueError):
             sound = False
         if not sound:
-            raise ConfigError(
-                f"{path}: histogram of {note['title']!r} needs two labels and two lists of numbers"
-            )
+            raise ConfigError(f"{path}: histogram of {note['title']!r} needs two labels and two lists of numbers")
     return notes
 
 

@@ -37,9 +37,7 @@ SETTINGS = {
 }
 
 
-def draw_svg(
-    draw: Callable[[Axes], object], name: str, text: str, size: tuple[float, float]
-) -> str:
+def draw_svg(draw: Callable[[Axes], object], name: str, text: str, size: tuple[float, float]) -> str:
     """What ``draw`` puts on an axes, as an SVG element without any reference to the outside.
 
     Args:

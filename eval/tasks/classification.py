@@ -66,9 +66,7 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP) -> Classifica
     source = open_images(config.shards, config.split, clip.image.image_size)
     templates = config.templates or list(source.templates)
     if not source.classes:
-        raise ConfigError(
-            f"tasks.{name}: {config.shards} names no classes; put a classnames.txt beside the shards"
-        )
+        raise ConfigError(f"tasks.{name}: {config.shards} names no classes; put a classnames.txt beside the shards")
     if not templates:
         raise ConfigError(
             f"tasks.{name}: {config.shards} has no templates; say tasks.{name}.templates=['a photo of a {{}}.']"

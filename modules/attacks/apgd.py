@@ -57,9 +57,7 @@ class APGD(Attack):
     ) -> None:
         super().__init__(threat, restarts=restarts)
         if steps < 1 or targets < 1:
-            raise ValueError(
-                f"APGD takes at least one step and one target, not {steps} and {targets}"
-            )
+            raise ValueError(f"APGD takes at least one step and one target, not {steps} and {targets}")
         self.loss: Literal["ce", "dlr", "dlr_targeted"] = loss
         self.steps, self.targets = steps, targets
 

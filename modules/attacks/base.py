@@ -77,17 +77,13 @@ class Search:
             if self.draws == 1:
                 return self.classifier(x)
             self._calls += 1
-            with noise.redraw(
-                x, self._calls
-            ):  # fresh noise at every look: the loss averages over draws
+            with noise.redraw(x, self._calls):  # fresh noise at every look: the loss averages over draws
                 return self.classifier(x)
 
     @torch.no_grad()
     def _remember(self, x: Tensor, value: Tensor) -> None:
         if not torch.isfinite(value).all():
-            raise ValueError(
-                "the classifier returned logits that are not finite; its robustness is undefined"
-            )
+            raise ValueError("the classifier returned logits that are not finite; its robustness is undefined")
         better = (value > self.margin[self.index]) & self.threat.contains(self.x[self.index], x)
         found = self.index[better]
         self.worst[found] = x[better]

@@ -41,11 +41,10 @@ class PGD(Attack):
     ) -> None:
         super().__init__(threat, restarts=restarts)
         if steps < 0 or step_size <= 0:
-            raise ValueError(
-                f"PGD takes steps >= 0 of size > 0, not steps={steps}, step_size={step_size}"
-            )
+            raise ValueError(f"PGD takes steps >= 0 of size > 0, not steps={steps}, step_size={step_size}")
         self.steps, self.step_size, self.random_start = steps, step_size, random_start
-        self.keep, self.loss = keep, loss
+        self.keep: Literal["best", "last"] = keep
+        self.loss: LabelLossName = loss
 
     def label_losses(self, logits: Tensor, y: Tensor) -> list[tuple[LabelLoss, Labels]]:
         """One loss, the configured one."""
@@ -55,9 +54,7 @@ class PGD(Attack):
         start = self.threat.sample(x, stream) if self.random_start else None
         best, best_value = x, torch.full((len(x),), -torch.inf, device=x.device)
         point = x
-        for iterate in ascend(
-            loss, x, self.threat, steps=self.steps, step_size=self.step_size, start=start
-        ):
+        for iterate in ascend(loss, x, self.threat, steps=self.steps, step_size=self.step_size, start=start):
             point, value = iterate
             if self.keep == "best":
                 if value is None:

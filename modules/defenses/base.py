@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 
 import torch
@@ -106,8 +107,8 @@ class StraightThrough(ImageEncoder):
         return _value_of(self.defense.purify_latent, z)
 
 
-def _value_of(hook: object, value: Tensor) -> Tensor:
-    assert callable(hook)
+def _value_of(hook: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
+    """A hook's value with the gradient of the identity."""
     with torch.no_grad():
         purified = hook(value.detach())
     return value + (purified - value).detach()

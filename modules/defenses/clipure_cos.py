@@ -86,12 +86,8 @@ class CLIPureCos(Defense):
                 f"not {steps}, {step_size}, {legacy_batch}"
             )
         if mode == "legacy" and rotation_deg is not None:
-            raise ValueError(
-                "CLIPure-Cos has no rotation_deg in legacy mode; say steps and step_size"
-            )
-        self.register_buffer(
-            "blank", F.normalize(blank_embedding.detach(), dim=-1), persistent=False
-        )
+            raise ValueError("CLIPure-Cos has no rotation_deg in legacy mode; say steps and step_size")
+        self.register_buffer("blank", F.normalize(blank_embedding.detach(), dim=-1), persistent=False)
         self.mode, self.steps, self.clip_overshoot = mode, steps, clip_overshoot
         self.step_size = (30.0 if mode == "legacy" else 0.05) if step_size is None else step_size
         self.rotation_deg = rotation_deg

@@ -66,9 +66,7 @@ class CLIPureDiff(Defense):
             )
         prior.eval().requires_grad_(False)
         self.prior = prior
-        self.register_buffer(
-            "blank", F.normalize(blank_embedding.detach(), dim=-1), persistent=False
-        )
+        self.register_buffer("blank", F.normalize(blank_embedding.detach(), dim=-1), persistent=False)
         self.register_buffer("tokens", blank_tokens.detach(), persistent=False)
         self.steps, self.step_size, self.mc_draws = steps, step_size, mc_draws
         total = prior.noise_scheduler.timesteps

@@ -20,9 +20,7 @@ class RandomNoise(Defense):
 
     random = True
 
-    def __init__(
-        self, encoder: ImageEncoder, /, *, norm: Norm = "linf", eps: float = 4 / 255
-    ) -> None:
+    def __init__(self, encoder: ImageEncoder, /, *, norm: Norm = "linf", eps: float = 4 / 255) -> None:
         super().__init__(encoder)
         self.threat = Threat(norm, eps)
 

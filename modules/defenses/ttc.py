@@ -73,9 +73,7 @@ class TTC(Defense):
     ) -> None:
         super().__init__(encoder)
         if steps < 0 or step_size <= 0:
-            raise ValueError(
-                f"TTC takes steps >= 0 of size > 0, not steps={steps}, step_size={step_size}"
-            )
+            raise ValueError(f"TTC takes steps >= 0 of size > 0, not steps={steps}, step_size={step_size}")
         self.threat = Threat("linf", eps)
         self.step_size, self.steps, self.beta = step_size, steps, beta
         self.tau, self.direction, self.calibrate = tau, direction, calibrate
@@ -138,11 +136,11 @@ class TTC(Defense):
             clean: [N, 3, H, W] of a tuning split.
             attacked: the same images, attacked through the bare encoder.
         """
-        drifts = [self.probe(x)[2].double() for x in (clean, attacked)]
-        auc = _auc(drifts[0], drifts[1])  # of "attacked drifts more"
+        calm, moved = self.probe(clean)[2].double(), self.probe(attacked)[2].double()
+        auc = _auc(calm, moved)  # of "attacked drifts more"
         self.direction = "above" if auc >= 0.5 else "below"
-        self.tau = _best_threshold(*drifts, self.direction)
-        return GateCalibration(self.tau, self.direction, max(auc, 1 - auc), *drifts)
+        self.tau = _best_threshold(calm, moved, self.direction)
+        return GateCalibration(self.tau, self.direction, max(auc, 1 - auc), calm, moved)
 
 
 def _auc(low: Tensor, high: Tensor) -> float:

@@ -134,9 +134,7 @@ class CLIP:
         return self
 
 
-def load_clip(
-    name: str, pretrained: str = "", *, image_size: int | None = None, weights: bool = True
-) -> CLIP:
+def load_clip(name: str, pretrained: str = "", *, image_size: int | None = None, weights: bool = True) -> CLIP:
     """A CLIP of any ``name, pretrained`` pair of open_clip, an ``hf-hub:…`` name, or the embedded ``tiny``.
 
     The activation (GELU or QuickGELU) follows the weights' tag: the wrong one loads silently and computes nonsense.
@@ -212,9 +210,7 @@ def _quietly_create(name: str, **settings: Any) -> Any:
             log.setLevel(level)
 
 
-def _assemble(
-    name: str, pretrained: str, model: Any, text: TextEncoder | None, log_scale: Tensor
-) -> CLIP:
+def _assemble(name: str, pretrained: str, model: Any, text: TextEncoder | None, log_scale: Tensor) -> CLIP:
     """The parts of an open_clip model; takes the image tower out of it."""
     import open_clip
 
@@ -228,9 +224,7 @@ def _assemble(
         mean=settings["mean"],
         std=settings["std"],
         image_size=size if isinstance(size, int) else size[0],
-        embedding_dim=visual.output_dim
-        if hasattr(visual, "output_dim")
-        else _probe_dim(visual, size),
+        embedding_dim=visual.output_dim if hasattr(visual, "output_dim") else _probe_dim(visual, size),
     )
     scale = 100.0 if log_scale.is_meta else float(log_scale.detach().exp())
     return CLIP(name, pretrained, encoder, text, scale)

@@ -22,9 +22,7 @@ ARCHITECTURE: dict[str, Any] = {
     "text_cfg": {"context_length": 20, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 2},
 }
 MEAN, STD = (0.35, 0.35, 0.35), (0.28, 0.28, 0.28)
-TOKEN_TABLE = (
-    "token_embedding.weight"  # random, frozen, and rebuilt from its seed instead of shipped
-)
+TOKEN_TABLE = "token_embedding.weight"  # random, frozen, and rebuilt from its seed instead of shipped
 
 
 def token_table() -> Tensor:
@@ -43,7 +41,7 @@ def new_tiny(seed: int = 0) -> Any:
     assert open_clip is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = OpenCLIP(**ARCHITECTURE)
+        model: Any = OpenCLIP(**ARCHITECTURE)
     model.token_embedding.weight.data.copy_(token_table())
     model.token_embedding.requires_grad_(False)
     return model
@@ -98,9 +96,7 @@ def save_tiny(model: Any, path: Path, **metadata: Any) -> Path:
     from safetensors.torch import save_file
 
     state = {
-        name: value.detach().half().contiguous()
-        for name, value in model.state_dict().items()
-        if name != TOKEN_TABLE
+        name: value.detach().half().contiguous() for name, value in model.state_dict().items() if name != TOKEN_TABLE
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")

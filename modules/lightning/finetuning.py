@@ -55,9 +55,7 @@ class AdversarialFineTuning(pl.LightningModule):
                 "equals the original; set attack.random_start=true"
             )
         self.encoder = encoder
-        self._reference = (
-            FrozenReference(reference),
-        )  # in a tuple: no submodule, not in checkpoints
+        self._reference = (FrozenReference(reference),)  # in a tuple: no submodule, not in checkpoints
         self.objective, self.attack, self.settings = objective, attack, settings
         self.seed, self.identity = seed, identity or {}
 
@@ -89,9 +87,7 @@ class AdversarialFineTuning(pl.LightningModule):
         """Cosine of the clean embeddings with the original ones."""
         with frozen(self.encoder):
             z, z0 = self.encoder.encode_image(batch.x), self.reference.encode_image(batch.x)
-        self.log(
-            "val/cosine", F.cosine_similarity(z, z0).mean(), batch_size=len(batch.x), sync_dist=True
-        )
+        self.log("val/cosine", F.cosine_similarity(z, z0).mean(), batch_size=len(batch.x), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW over every weight of the encoder, warm-up and cosine."""

@@ -73,14 +73,10 @@ class ContrastivePretraining(pl.LightningModule):
         image = self.model.encode_image((batch.x - self.mean) / self.std, normalize=True)
         text = self.model.encode_text(ids, normalize=True)
         same = (ids[:, None] == ids[None]).all(dim=-1) | (batch.y[:, None] == batch.y[None])
-        loss = multi_positive_contrastive(
-            image, text, self.model.logit_scale.exp().clamp(max=100), same
-        )
+        loss = multi_positive_contrastive(image, text, self.model.logit_scale.exp().clamp(max=100), same)
         self.log("train/loss", loss, batch_size=len(batch.x))
         return loss
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine."""
-        return self.settings.build(
-            [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
-        )
+        return self.settings.build([(n, p) for n, p in self.model.named_parameters() if p.requires_grad])

@@ -70,9 +70,7 @@ class PriorTraining(pl.LightningModule):
         if not 0 <= ema_beta < 1:
             raise ValueError(f"ema_beta={ema_beta}: must be in [0, 1)")
         if ema_every < 1 or ema_after < 0:
-            raise ValueError(
-                f"ema_every={ema_every}, ema_after={ema_after}: must be at least 1 and 0"
-            )
+            raise ValueError(f"ema_every={ema_every}, ema_after={ema_after}: must be at least 1 and 0")
         self.prior = prior.train()
         self.ema_prior = copy.deepcopy(prior).requires_grad_(False)
         self.settings = settings
@@ -117,12 +115,8 @@ class PriorTraining(pl.LightningModule):
         Healthy: image 0.75 or more, text near the baseline, unrelated below 0.1.
         """
         with noise.samples(noise.keys_of(batch.key), seed=self.seed):
-            losses = self.ema_prior.loss_per_sample(
-                batch.image, batch.text, batch.tokens, stream="val"
-            )
-            predicted = self.ema_prior.sample(
-                batch.text, batch.tokens, steps=self.sample_steps, stream="val/sample"
-            )
+            losses = self.ema_prior.loss_per_sample(batch.image, batch.text, batch.tokens, stream="val")
+            predicted = self.ema_prior.sample(batch.text, batch.tokens, steps=self.sample_steps, stream="val/sample")
         values = {
             "val/loss": losses,
             "val/similarity_image": F.cosine_similarity(predicted, batch.image, dim=-1),

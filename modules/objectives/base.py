@@ -44,8 +44,6 @@ class Objective(Protocol):
         """The per-image loss that the perturbation ascends."""
         ...
 
-    def outer(
-        self, encoder: ImageEncoder, reference: ImageEncoder, batch: Batch, x_adv: Tensor
-    ) -> Tensor:
+    def outer(self, encoder: ImageEncoder, reference: ImageEncoder, batch: Batch, x_adv: Tensor) -> Tensor:
         """[B] the loss whose mean the weights descend, at the perturbed images [B, 3, H, W]."""
         ...

@@ -23,8 +23,6 @@ class FARE:
         target = reference.encode_image(batch.x)
         return lambda x: squared_l2(encoder.encode_image(x), target)
 
-    def outer(
-        self, encoder: ImageEncoder, reference: ImageEncoder, batch: Batch, x_adv: Tensor
-    ) -> Tensor:
+    def outer(self, encoder: ImageEncoder, reference: ImageEncoder, batch: Batch, x_adv: Tensor) -> Tensor:
         """[B] the same distance at the perturbed images."""
         return squared_l2(encoder.encode_image(x_adv), reference.encode_image(batch.x))

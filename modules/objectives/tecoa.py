@@ -30,9 +30,7 @@ class TeCoA:
         """Cross-entropy with the label; the original encoder is not asked."""
         return lambda x: self._loss(encoder, x, batch.y)
 
-    def outer(
-        self, encoder: ImageEncoder, reference: ImageEncoder, batch: Batch, x_adv: Tensor
-    ) -> Tensor:
+    def outer(self, encoder: ImageEncoder, reference: ImageEncoder, batch: Batch, x_adv: Tensor) -> Tensor:
         """[B] the same cross-entropy at the perturbed images."""
         return self._loss(encoder, x_adv, batch.y)
 

@@ -39,9 +39,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
         ValueError: fewer than 3 classes.
     """
     if logits.shape[1] < 3:
-        raise ValueError(
-            f"the DLR loss needs at least 3 classes, not {logits.shape[1]}; use loss 'ce'"
-        )
+        raise ValueError(f"the DLR loss needs at least 3 classes, not {logits.shape[1]}; use loss 'ce'")
     true, other = true_and_best_other(logits, y)
     ordered = logits.sort(dim=1, descending=True).values
     return -(true - other) / (ordered[:, 0] - ordered[:, 2] + 1e-12)
@@ -54,9 +52,7 @@ def targeted_dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
         ValueError: fewer than 4 classes.
     """
     if logits.shape[1] < 4:
-        raise ValueError(
-            f"the targeted DLR loss needs at least 4 classes, not {logits.shape[1]}; use loss 'ce'"
-        )
+        raise ValueError(f"the targeted DLR loss needs at least 4 classes, not {logits.shape[1]}; use loss 'ce'")
     true = logits.gather(1, y[:, None]).squeeze(1)
     aimed = logits.gather(1, target[:, None]).squeeze(1)
     ordered = logits.sort(dim=1, descending=True).values

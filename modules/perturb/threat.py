@@ -42,9 +42,7 @@ class Threat:
         if self.norm not in ("linf", "l2"):
             raise ValueError(f"unknown norm {self.norm!r}; choose one of: linf, l2")
         if not (math.isfinite(self.eps) and self.eps >= 0):
-            raise ValueError(
-                f"eps is {self.eps}; it is a radius in [0, 1] pixels and cannot be negative"
-            )
+            raise ValueError(f"eps is {self.eps}; it is a radius in [0, 1] pixels and cannot be negative")
 
     def project(self, delta: Tensor) -> Tensor:
         """The point of the ball nearest to delta [B, C, H, W]."""

@@ -50,9 +50,7 @@ class Attention(nn.Module):
         self.rotary_emb = rotary
         self.to_out = nn.Sequential(nn.Linear(heads * dim_head, dim, bias=False), LayerNorm(dim))
 
-    def forward(
-        self, x_BND: Tensor, bias_HNM: Tensor, past: KeysValues | None = None
-    ) -> tuple[Tensor, KeysValues]:
+    def forward(self, x_BND: Tensor, bias_HNM: Tensor, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
         """[B, N, D], and the keys and values of all tokens so far.
 
         Args:

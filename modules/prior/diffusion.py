@@ -53,9 +53,7 @@ class DiffusionPrior(nn.Module):
         super().__init__()
         for name, value, kind in (("prediction", prediction, Prediction), ("loss", loss, LossKind)):
             if value not in get_args(kind):
-                raise ValueError(
-                    f"unknown {name} {value!r}; choose one of: {', '.join(get_args(kind))}"
-                )
+                raise ValueError(f"unknown {name} {value!r}; choose one of: {', '.join(get_args(kind))}")
         for name, rate in (("text_drop", text_drop), ("image_drop", image_drop)):
             if not 0 <= rate <= 1:
                 raise ValueError(f"{name}={rate}: must be in [0, 1]")
@@ -96,9 +94,7 @@ class DiffusionPrior(nn.Module):
         """
         try:
             rest = {k: v for k, v in config.items() if k not in ("network", "schedule")}
-            return cls(
-                PriorNetwork(**config["network"]), NoiseSchedule(**config["schedule"]), **rest
-            )
+            return cls(PriorNetwork(**config["network"]), NoiseSchedule(**config["schedule"]), **rest)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the configuration of a prior: {error}") from error
 
@@ -136,9 +132,7 @@ class DiffusionPrior(nn.Module):
         distance = _DISTANCES[self.loss]
         return distance(answer, targets[self.prediction], reduction="none").mean(dim=-1)
 
-    def text_prefix(
-        self, text_embedding: Tensor | None, text_tokens: Tensor | None = None
-    ) -> TextPrefix:
+    def text_prefix(self, text_embedding: Tensor | None, text_tokens: Tensor | None = None) -> TextPrefix:
         """The text as the network has read it, to hand to ``denoise`` again and again.
 
         Args:

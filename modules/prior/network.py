@@ -131,9 +131,7 @@ class PriorNetwork(nn.Module):
         out_BND, _ = self.causal_transformer(tokens_BND, prefix)
         return out_BND[:, -1]
 
-    def text_prefix(
-        self, text_embedding: Tensor | None, text_tokens: Tensor | None = None
-    ) -> TextPrefix:
+    def text_prefix(self, text_embedding: Tensor | None, text_tokens: Tensor | None = None) -> TextPrefix:
         """Keys and values of the text, for ``forward``; a single text serves any number of images.
 
         Args:
@@ -172,18 +170,14 @@ class PriorNetwork(nn.Module):
             embeds = torch.where(keep_B[:, None, None], embeds, null_embeds)
         return torch.cat([torch.where(keep_BL[:, :, None], states_BLD, null_states), embeds], dim=1)
 
-    def _image_tokens(
-        self, x_BD: Tensor, t_B: Tensor, keep_B: Tensor | None, self_cond_BD: Tensor | None
-    ) -> Tensor:
+    def _image_tokens(self, x_BD: Tensor, t_B: Tensor, keep_B: Tensor | None, self_cond_BD: Tensor | None) -> Tensor:
         time, image = self.to_time_embeds(t_B), self.to_image_embeds(x_BD)
         if keep_B is not None:
             null = self.null_image_embed.to(image.dtype)
             image = torch.where(keep_B[:, None, None], image, null)
         tokens = [time.to(image.dtype), image]
         if self.self_cond:
-            tokens.append(
-                (torch.zeros_like(x_BD) if self_cond_BD is None else self_cond_BD)[:, None]
-            )
+            tokens.append((torch.zeros_like(x_BD) if self_cond_BD is None else self_cond_BD)[:, None])
         tokens.append(self.learned_query.to(image.dtype).expand(len(x_BD), 1, -1))
         return torch.cat(tokens, dim=1)
 

@@ -15,18 +15,14 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t [B, D], t [B]) -> x_0 [B, 
 Sampler = Callable[[Tensor, str], Tensor]  # (like [B, D], stream of the noise) -> x_0 [B, D]
 
 
-def sampler(
-    denoise: Denoiser, schedule: NoiseSchedule, *, steps: int, eta: float, legacy_levels: bool
-) -> Sampler:
+def sampler(denoise: Denoiser, schedule: NoiseSchedule, *, steps: int, eta: float, legacy_levels: bool) -> Sampler:
     """``ddpm`` where steps = T, and ``ddim`` below; arguments as there.
 
     Raises:
         ValueError: steps or eta are out of range.
     """
     if not 2 <= steps <= schedule.timesteps:
-        raise ValueError(
-            f"steps={steps}: must be in 2..{schedule.timesteps}, the prior's own steps"
-        )
+        raise ValueError(f"steps={steps}: must be in 2..{schedule.timesteps}, the prior's own steps")
     if not 0 <= eta <= 1:
         raise ValueError(f"eta={eta}: must be in [0, 1]")
     if steps == schedule.timesteps:

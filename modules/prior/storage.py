@@ -31,9 +31,7 @@ def save_prior(prior: DiffusionPrior, path: str | os.PathLike[str], **metadata: 
     if clash := sorted(set(metadata) & set(_RESERVED)):
         raise ValueError(f"prior metadata cannot be called {clash[0]!r}; rename it")
     try:
-        header = json.dumps(
-            {"kind": "prior", "config": prior.config(), **metadata}, allow_nan=False
-        )
+        header = json.dumps({"kind": "prior", "config": prior.config(), **metadata}, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"prior metadata must be plain values: {error}") from error
     # Cloned: the layers share one frequency table, and safetensors stores no shared memory.

@@ -40,9 +40,7 @@ class CausalTransformer(nn.Module):
         self.norm = LayerNorm(dim, stable=True) if norm_out else nn.Identity()
         self.project_out = nn.Linear(dim, dim, bias=False)
 
-    def forward(
-        self, x_BND: Tensor, past: TextPrefix | None = None
-    ) -> tuple[Tensor, list[KeysValues]]:
+    def forward(self, x_BND: Tensor, past: TextPrefix | None = None) -> tuple[Tensor, list[KeysValues]]:
         """[B, N, D], and the keys and values of all tokens so far, per layer."""
         start = 0 if past is None else past[0][0].shape[1] - 1
         bias_HNM = self.rel_pos_bias(start, x_BND.shape[1])

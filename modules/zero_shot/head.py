@@ -32,9 +32,7 @@ class ZeroShotHead(nn.Module):
 
     weights: Tensor
 
-    def __init__(
-        self, weights: Tensor, classes: Sequence[str], /, *, logit_scale: float = 100.0
-    ) -> None:
+    def __init__(self, weights: Tensor, classes: Sequence[str], /, *, logit_scale: float = 100.0) -> None:
         super().__init__()
         self.register_buffer("weights", F.normalize(weights, dim=-1), persistent=False)
         self.classes, self.logit_scale = list(classes), logit_scale
@@ -72,23 +70,17 @@ def zero_shot_head(
     text: Texts, classes: Sequence[str], templates: Sequence[str], *, logit_scale: float
 ) -> ZeroShotHead:
     """The head of a list of classes; arguments as in ``class_embeddings``."""
-    return ZeroShotHead(
-        class_embeddings(text, classes, templates), classes, logit_scale=logit_scale
-    )
+    return ZeroShotHead(class_embeddings(text, classes, templates), classes, logit_scale=logit_scale)
 
 
 def _check(classes: Sequence[str], templates: Sequence[str]) -> None:
     if not classes or not templates:
-        raise ValueError(
-            f"zero-shot needs classes and templates, not {len(classes)} and {len(templates)}"
-        )
+        raise ValueError(f"zero-shot needs classes and templates, not {len(classes)} and {len(templates)}")
     for template in templates:
         if template.count("{}") != 1:
             raise ValueError(f"template {template!r} must hold one {{}} for the class")
     seen: dict[str, int] = {}
     for number, name in enumerate(classes):
         if name in seen:
-            raise ValueError(
-                f"classes {seen[name]} and {number} are both {name!r}; their prompts are identical"
-            )
+            raise ValueError(f"classes {seen[name]} and {number} are both {name!r}; their prompts are identical")
         seen[name] = number

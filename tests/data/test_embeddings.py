@@ -21,9 +21,7 @@ def _batch(count: int, start: int = 0, *, dim: int = 6, tokens: bool = False) ->
     generator = torch.Generator().manual_seed(start)
     image, text = (normalize(torch.randn(count, dim, generator=generator), dim=1) for _ in range(2))
     states = torch.randn(count, 3, 4, generator=generator) if tokens else None
-    return EmbeddingBatch(
-        image, text, states, tuple(f"né/{i}" for i in range(start, start + count))
-    )
+    return EmbeddingBatch(image, text, states, tuple(f"né/{i}" for i in range(start, start + count)))
 
 
 def _batches(tokens: bool = False) -> Iterator[EmbeddingBatch]:
@@ -61,9 +59,7 @@ def test_half_precision_is_kept_on_disk_and_comes_as_float32(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_loading_follows_the_order_and_leaves_the_global_state_alone(
-    workers: int, tmp_path: Path
-) -> None:
+def test_loading_follows_the_order_and_leaves_the_global_state_alone(workers: int, tmp_path: Path) -> None:
     write_embeddings(tmp_path / "e", _batches(tokens=True), META, per_shard=8)
     source = EmbeddingShards(tmp_path / "e")
     order = PositionBatches(n=30, batch_size=10, seed=4, limit=3)
@@ -98,9 +94,7 @@ def _bad_row(field: str, value: float) -> EmbeddingBatch:
         (_bad_row("text", 0.0), "2 rows of 'text' are not of unit length"),
     ],
 )
-def test_values_that_no_prior_should_see_are_not_written(
-    batch: EmbeddingBatch, message: str, tmp_path: Path
-) -> None:
+def test_values_that_no_prior_should_see_are_not_written(batch: EmbeddingBatch, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
         write_embeddings(tmp_path / "e", [_batch(4), batch], META, per_shard=100)
     assert list(tmp_path.iterdir()) == []

@@ -96,9 +96,7 @@ def test_missing_and_ambiguous_pictures_are_named(tmp_path: Path, picture: Pictu
 
 @pytest.mark.parametrize("label", [b"2", b"-2", b"cat", b"", b"1.0", b"\xff"])
 def test_a_label_that_no_class_has_is_named(label: bytes, tmp_path: Path, picture: Picture) -> None:
-    with pytest.raises(
-        ValueError, match=r"bad label \('.*' with 2 classes; shard '.*', key 's0'\)"
-    ):
+    with pytest.raises(ValueError, match=r"bad label \('.*' with 2 classes; shard '.*', key 's0'\)"):
         _one(tmp_path, png=picture(), cls=label)[0]
 
 
@@ -115,10 +113,7 @@ def test_a_caption_that_is_no_text_is_named(tmp_path: Path, picture: Picture) ->
 @pytest.mark.parametrize("world_size", [1, 2, 3, 7])
 def test_evaluation_counts_each_picture_once_on_any_number_of_ranks(world_size: int) -> None:
     source = digits("test", 25)
-    ranks = [
-        list(evaluation_batches(source, 4, rank=rank, world_size=world_size))
-        for rank in range(world_size)
-    ]
+    ranks = [list(evaluation_batches(source, 4, rank=rank, world_size=world_size)) for rank in range(world_size)]
     keys = [key for batches in ranks for batch in batches for key in batch.key]
     assert sorted(keys) == sorted(source.keys)
     if world_size == 1:
@@ -165,9 +160,7 @@ def test_batches_do_not_depend_on_the_number_of_workers() -> None:
         order = PositionBatches(n=50, batch_size=16, seed=5, limit=5)
         return [(b.key, b.x) for b in training_loader(source, order, workers, seed=0)]
 
-    assert training_loader(
-        source, PositionBatches(n=50, batch_size=4, seed=0), 2, 0
-    ).persistent_workers
+    assert training_loader(source, PositionBatches(n=50, batch_size=4, seed=0), 2, 0).persistent_workers
     for (key, x), (other_key, other_x) in zip(load(0), load(2), strict=True):
         assert key == other_key
         assert torch.equal(x, other_x)

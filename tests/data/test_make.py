@@ -76,9 +76,7 @@ def test_one_bad_picture_stops_the_making_and_leaves_nothing(folder: Path, tmp_p
         ("bee/zero.png", "empty"),
         ("cat with hat/notes.txt", "not a picture's file name"),
     ]
-    assert "(1 empty, 1 not a picture's file name, 1 not an image): bee/page.jpg" in str(
-        caught.value
-    )
+    assert "(1 empty, 1 not a picture's file name, 1 not an image): bee/page.jpg" in str(caught.value)
     assert not any((tmp_path / "out").rglob("*"))
 
 

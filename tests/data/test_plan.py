@@ -22,9 +22,7 @@ def test_every_epoch_visits_each_index_once(seed: int, epoch: int, n: int) -> No
 
 @given(seed=seeds, start=st.integers(0, 10**6), count=st.integers(0, 40), n=st.integers(1, 90))
 @settings(max_examples=60, deadline=None)
-def test_a_range_of_positions_equals_its_positions_one_by_one(
-    seed: int, start: int, count: int, n: int
-) -> None:
+def test_a_range_of_positions_equals_its_positions_one_by_one(seed: int, start: int, count: int, n: int) -> None:
     one_by_one = [sample_index(seed, position, n) for position in range(start, start + count)]
     assert sample_indices(seed, start, count, n).tolist() == one_by_one
 
@@ -40,9 +38,7 @@ def test_a_billion_samples_need_no_table() -> None:
 
 
 def test_orders_differ_between_epochs_and_seeds() -> None:
-    orders = {
-        tuple(sample_indices(seed, epoch * 50, 50, 50)) for seed in range(8) for epoch in range(8)
-    }
+    orders = {tuple(sample_indices(seed, epoch * 50, 50, 50)) for seed in range(8) for epoch in range(8)}
     assert len(orders) == 64
 
 

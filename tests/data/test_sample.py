@@ -62,9 +62,7 @@ def test_captions_name_the_class_in_a_template_that_only_the_key_chooses() -> No
     assert written[:5] == captions(digits("train", 5))
     allowed = {(y, t.replace("{}", CLASSES[y])) for y in range(10) for t in TEMPLATES}
     assert set(zip(source.labels, written, strict=True)) <= allowed
-    used = [
-        sum(text in {t.replace("{}", c) for c in CLASSES} for text in written) for t in TEMPLATES
-    ]
+    used = [sum(text in {t.replace("{}", c) for c in CLASSES} for text in written) for t in TEMPLATES]
     assert min(used) > 35  # of 400 / 6 = 67 expected
     assert sum(used) == 400
 
@@ -75,9 +73,7 @@ def test_no_two_classes_share_a_prompt() -> None:
 
 
 def test_unknown_splits_and_captions_without_names_are_refused() -> None:
-    with pytest.raises(
-        ValueError, match="unknown split 'val' of digits; choose one of: test, train, tune"
-    ):
+    with pytest.raises(ValueError, match="unknown split 'val' of digits; choose one of: test, train, tune"):
         digits("val")
     pixels = np.zeros((1, 2, 2, 3), np.uint8)
     with pytest.raises(ValueError, match="no class names or no templates"):

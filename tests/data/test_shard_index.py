@@ -29,9 +29,7 @@ def test_a_shard_without_samples_is_named(tmp_path: Path, make_tar: MakeTar) -> 
         IndexedShards([str(refused)])
 
 
-def test_training_keeps_every_whole_sample_of_a_cut_shard(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_training_keeps_every_whole_sample_of_a_cut_shard(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     good, cut = write_shards(tmp_path / "a", _samples(20), per_shard=10)
     data = cut.read_bytes()
     cut.write_bytes(data[: data.index(b"s016.cls") + 100])
@@ -96,9 +94,7 @@ def test_members_of_a_key_may_lie_apart(tmp_path: Path, make_tar: MakeTar) -> No
     ]
 
 
-def test_a_member_that_comes_twice_is_counted_and_the_first_is_kept(
-    tmp_path: Path, make_tar: MakeTar
-) -> None:
+def test_a_member_that_comes_twice_is_counted_and_the_first_is_kept(tmp_path: Path, make_tar: MakeTar) -> None:
     path = str(make_tar(tmp_path / "0.tar", [("a.cls", b"0"), ("a.cls", b"9"), ("b.cls", b"1")]))
     index = IndexedShards([path])
     assert index.read(0) == {"cls": b"0"}
@@ -109,9 +105,7 @@ def test_a_member_that_comes_twice_is_counted_and_the_first_is_kept(
 
 
 def test_keys_shared_by_two_shards_get_their_shards_name(tmp_path: Path, make_tar: MakeTar) -> None:
-    urls = [
-        str(make_tar(tmp_path / f"{i}.tar", [("a.cls", b"0"), ("b.cls", b"0")])) for i in (0, 1)
-    ]
+    urls = [str(make_tar(tmp_path / f"{i}.tar", [("a.cls", b"0"), ("b.cls", b"0")])) for i in (0, 1)]
     assert IndexedShards(urls).keys == ["0/a", "0/b", "1/a", "1/b"]
     other = str(make_tar(tmp_path / "x/0.tar", [("a.cls", b"0")]))
     with pytest.raises(ValueError, match="key '0/a' stands for two samples"):
@@ -122,8 +116,6 @@ def test_a_foreign_index_json_is_left_alone(tmp_path: Path, make_tar: MakeTar) -
     path = str(make_tar(tmp_path / "0.tar", [("a.cls", b"0")]))
     (tmp_path / "index.json").write_text('{"0.tar": 17}')
     assert len(IndexedShards([path])) == 1
-    (tmp_path / "index.json").write_text(
-        '{"format": "robustclip-shards/1", "shards": [{"name": 3}]}'
-    )
+    (tmp_path / "index.json").write_text('{"format": "robustclip-shards/1", "shards": [{"name": 3}]}')
     with pytest.raises(ValueError, match="lacks the record of a shard"):
         IndexedShards([path])

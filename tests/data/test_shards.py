@@ -71,9 +71,7 @@ def test_a_folder_is_read_by_its_number_of_shards(tmp_path: Path) -> None:
         ("1", r"'.*1\.tar' stands beside"),
     ],
 )
-def test_a_wrong_or_missing_number_of_shards_is_an_error(
-    listing: str | None, message: str, tmp_path: Path
-) -> None:
+def test_a_wrong_or_missing_number_of_shards_is_an_error(listing: str | None, message: str, tmp_path: Path) -> None:
     folder = tmp_path / "test"
     write_shards(folder, _samples(6), per_shard=2)
     (folder / "nshards.txt").unlink()
@@ -87,9 +85,7 @@ def test_a_wrong_or_missing_number_of_shards_is_an_error(
 
 
 def test_what_is_written_is_read_back_in_any_order(tmp_path: Path) -> None:
-    index = IndexedShards(
-        [str(p) for p in write_shards(tmp_path / "a", _samples(25), per_shard=10)]
-    )
+    index = IndexedShards([str(p) for p in write_shards(tmp_path / "a", _samples(25), per_shard=10)])
     assert len(index) == 25
     assert index.keys == [f"s{i:03d}" for i in range(25)]
     for i in (24, 0, 10, 9, 17):

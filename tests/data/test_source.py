@@ -15,17 +15,13 @@ def _array(count: int = 10, **changes: object) -> ArrayImages:
         "captions": [f"text {i}" for i in range(count)],
     }
     arguments.update(changes)
-    return ArrayImages(
-        arguments.pop("pixels"), arguments.pop("labels"), arguments.pop("keys"), **arguments
-    )
+    return ArrayImages(arguments.pop("pixels"), arguments.pop("labels"), arguments.pop("keys"), **arguments)
 
 
 def test_arrays_give_their_pixels_label_key_and_caption() -> None:
     sample = _array()[4]
     assert (sample.y, sample.key, sample.caption) == (1, "k4", "text 4")
-    assert (sample.x * 255).round().flatten().tolist() == [
-        48 + i for k in range(3) for i in range(k, 12, 3)
-    ]
+    assert (sample.x * 255).round().flatten().tolist() == [48 + i for k in range(3) for i in range(k, 12, 3)]
 
 
 @pytest.mark.parametrize(

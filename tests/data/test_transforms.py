@@ -27,9 +27,7 @@ def _noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
 
 def _png_header(width: int, height: int) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     size = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
@@ -38,9 +36,7 @@ def _png_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("size", [7, 24, 32, 33])
 @pytest.mark.parametrize("resize", [None, 37])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_pixels_equal_torchvisions(
-    size: int, resize: int | None, interpolation: Interpolation
-) -> None:
+def test_pixels_equal_torchvisions(size: int, resize: int | None, interpolation: Interpolation) -> None:
     import modules  # noqa: F401  makes torchvision importable beside any torch
 
     transforms = pytest.importorskip("torchvision.transforms")
@@ -61,9 +57,7 @@ def test_an_image_of_the_target_size_is_unchanged() -> None:
     image = _noise(16, 16)
     x = resize_and_crop(image, 16)
     assert x.dtype == torch.float32
-    assert torch.equal(
-        (x * 255).round().to(torch.uint8).permute(1, 2, 0), torch.tensor(np.array(image))
-    )
+    assert torch.equal((x * 255).round().to(torch.uint8).permute(1, 2, 0), torch.tensor(np.array(image)))
     assert torch.equal(x, to_unit_pixels(np.array(image)))
 
 

@@ -11,9 +11,7 @@ from eval.metrics import Z95, wilson
 counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
 
-@pytest.mark.parametrize(
-    ("k", "n", "low", "high"), [(726, 1000, 0.6975, 0.7527), (0, 16, 0.0, 0.1936)]
-)
+@pytest.mark.parametrize(("k", "n", "low", "high"), [(726, 1000, 0.6975, 0.7527), (0, 16, 0.0, 0.1936)])
 def test_known_intervals_come_out(k: int, n: int, low: float, high: float) -> None:
     assert wilson(k, n) == pytest.approx((low, high), abs=5e-5)
 

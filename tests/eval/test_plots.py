@@ -126,13 +126,9 @@ def test_equal_values_still_make_a_histogram() -> None:
     assert drawn(plots.histogram(entry, "h")).tag == "svg"
 
 
-@pytest.mark.parametrize(
-    "label", ["</text><script>", "$x_1$ $", "_hidden", "漢字", 'id="x" #010301']
-)
+@pytest.mark.parametrize("label", ["</text><script>", "$x_1$ $", "_hidden", "漢字", 'id="x" #010301'])
 def test_any_name_is_drawn_as_it_is(label: str) -> None:
-    lines = [
-        plots.Series(name, [(0, 1, 1, 2), (1, 2, 1, 3)], plots.SERIES[0]) for name in (label, "b")
-    ]
+    lines = [plots.Series(name, [(0, 1, 1, 2), (1, 2, 1, 3)], plots.SERIES[0]) for name in (label, "b")]
     element = drawn(plots.curves(lines, "c", "x", "y"))
     assert label in [(text.text or "").strip() for text in element.iter("text")]
 
@@ -158,8 +154,6 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone() -> None:
 
 
 def test_matplotlib_is_imported_only_to_draw() -> None:
-    code = (
-        "import sys, eval.plots, eval.report, eval.tables; assert 'matplotlib' not in sys.modules"
-    )
+    code = "import sys, eval.plots, eval.report, eval.tables; assert 'matplotlib' not in sys.modules"
     root = Path(plots.__file__).parent.parent
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root, timeout=60)

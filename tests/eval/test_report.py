@@ -103,9 +103,7 @@ def synthetic() -> list[Result]:
             rows.append(made(encoder, defense, attack, view, value, step=step, artefact=label))
         for eps, factor in ((2, 1.07), (4, 1.0), (8, 0.5)):
             value = worst * factor
-            rows.append(
-                made(encoder, defense, "worst", "worst", value, eps=eps, step=step, artefact=label)
-            )
+            rows.append(made(encoder, defense, "worst", "worst", value, eps=eps, step=step, artefact=label))
     for step in range(0, 600, 100):
         rows.append(made("R-CLIP_F", "none", "worst", "worst", 0.12 + step / 1050, step=step))
         rows.append(made("R-CLIP_F", "none", "none", "none", 0.9 - step / 8000, step=step))
@@ -153,17 +151,13 @@ def make_run(folder: Path, rows: list[Result] | None = None, *, extras: bool = F
     (folder / "env.json").write_text(json.dumps(environment))
     if extras:
         rng = np.random.default_rng(1)
-        lines = [
-            f"{s},{'' if s % 2 else 2 / (1 + s / 80) + 0.1 * rng.random()}" for s in range(600)
-        ]
+        lines = [f"{s},{'' if s % 2 else 2 / (1 + s / 80) + 0.1 * rng.random()}" for s in range(600)]
         (folder / "metrics.csv").write_text("step,train/loss\n" + "\n".join(lines))
         values = [rng.normal(0.12, 0.03, 300).tolist(), rng.normal(0.25, 0.05, 300).tolist()]
         shape = {"title": "Drift under noise", "labels": ["clean", "adversarial"], "values": values}
         shape |= {"threshold": 0.17, "direction": "below", "auc": 0.981}
         text = "The gate was calibrated on 300 training images that no number here uses."
-        (folder / "notes.json").write_text(
-            json.dumps([{"title": "TTC calibration", "text": text, "histogram": shape}])
-        )
+        (folder / "notes.json").write_text(json.dumps([{"title": "TTC calibration", "text": text, "histogram": shape}]))
         add_examples(folder)
     return folder
 
@@ -346,9 +340,7 @@ HOSTILE = "</td><script>alert(1)</script>\"'{{7*7}}\x1b[31m\n$x_"
 
 def test_hostile_names_are_inert(tmp_path: Path) -> None:
     rows = [replace(r, encoder=HOSTILE, attack=r.attack + "<b>") for r in synthetic()[:4]]
-    rows += [
-        replace(r, encoder=HOSTILE, defense="=cmd()", artefact=HOSTILE) for r in synthetic()[:8]
-    ]
+    rows += [replace(r, encoder=HOSTILE, defense="=cmd()", artefact=HOSTILE) for r in synthetic()[:8]]
     rows = [replace(r, attack=r.attack if "worst" not in r.attack else "worst") for r in rows]
     run = make_run(tmp_path / "run", rows, extras=True)
     (run / "config.yaml").write_text("a: <script>alert(2)</script>\nb: \x1b[5m")
@@ -446,9 +438,7 @@ def unknown_prefix(run: Path) -> None:
         (unknown_prefix, "no/such"),
     ],
 )
-def test_a_damaged_run_is_one_line(
-    tmp_path: Path, damage: Callable[[Path], None], message: str
-) -> None:
+def test_a_damaged_run_is_one_line(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     run = make_run(tmp_path / "run", synthetic()[:4], extras=True)
     damage(run)
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:

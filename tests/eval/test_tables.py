@@ -145,8 +145,6 @@ def test_plain_text_has_one_line_and_no_control_characters(text: str) -> None:
     assert plain(plain(text)) == plain(text)
 
 
-@pytest.mark.parametrize(
-    ("eps", "shown"), [(4 / 255, "4/255"), (0.5, "0.5"), (0.0, "0"), (8 / 255, "8/255")]
-)
+@pytest.mark.parametrize(("eps", "shown"), [(4 / 255, "4/255"), (0.5, "0.5"), (0.0, "0"), (8 / 255, "8/255")])
 def test_radii_read_in_grey_levels(eps: float, shown: str) -> None:
     assert radius(eps) == shown

@@ -19,9 +19,7 @@ EPS: dict[Norm, float] = {"linf": 0.012, "l2": 0.11}
 
 def reference_robust(loss: str, norm: Norm, model: Any, x: Tensor, y: Tensor) -> Tensor:
     """[B] bool: images that the reference attack leaves right."""
-    package = pytest.importorskip(
-        "pyautoattack.autopgd_base", reason="pyautoattack is a test extra"
-    )
+    package = pytest.importorskip("pyautoattack.autopgd_base", reason="pyautoattack is a test extra")
     settings = {
         "n_iter": STEPS,
         "norm": {"linf": "Linf", "l2": "L2"}[norm],

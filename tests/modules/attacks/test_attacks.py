@@ -41,9 +41,7 @@ def fooled(x: Tensor, y: Tensor = Y) -> Tensor:
 
 @every_attack
 @every_threat
-def test_an_attack_never_leaves_ball_and_box(
-    build: Callable[..., Attack], norm: Norm, eps: float
-) -> None:
+def test_an_attack_never_leaves_ball_and_box(build: Callable[..., Attack], norm: Norm, eps: float) -> None:
     threat = Threat(norm, eps)
     x = torch.cat([X, X.round()])  # corners of the box too
     x_adv = build(threat)(MODEL, x, torch.cat([Y, Y]))
@@ -61,9 +59,7 @@ def test_with_eps_zero_nothing_moves(build: Callable[..., Attack]) -> None:
 
 @every_attack
 @every_threat
-def test_the_result_is_at_least_as_wrong_as_the_image(
-    build: Callable[..., Attack], norm: Norm, eps: float
-) -> None:
+def test_the_result_is_at_least_as_wrong_as_the_image(build: Callable[..., Attack], norm: Norm, eps: float) -> None:
     x_adv = build(Threat(norm, eps))(MODEL, X, Y)
     with torch.no_grad():
         assert (margin(MODEL(x_adv), Y) >= margin(MODEL(X), Y) - 1e-5).all()

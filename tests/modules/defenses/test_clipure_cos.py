@@ -14,16 +14,12 @@ from modules.defenses.clipure_cos import angle_after, angle_to, rotate
 from tests.modules.toys import LinearEncoder
 
 D = 24
-T = F.normalize(
-    torch.randn(D, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=0
-)
+T = F.normalize(torch.randn(D, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=0)
 
 
 def at_angles(degrees: list[float]) -> Tensor:
     """Unit vectors [B, D] at these angles to T."""
-    other = torch.randn(
-        len(degrees), D, generator=torch.Generator().manual_seed(1), dtype=torch.float64
-    )
+    other = torch.randn(len(degrees), D, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     across = F.normalize(other - (other @ T)[:, None] * T, dim=1)
     theta = torch.tensor(degrees, dtype=torch.float64) * math.pi / 180
     return theta.cos()[:, None] * T + theta.sin()[:, None] * across
@@ -40,9 +36,7 @@ def iterate(e: Tensor, steps: int, s: float) -> Tensor:
     return e.detach()
 
 
-def coefficients(
-    degrees: list[float], steps: int, s: float, group: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def coefficients(degrees: list[float], steps: int, s: float, group: int) -> tuple[Tensor, Tensor, Tensor]:
     """psi in degrees, alpha, beta after the closed form."""
     theta = torch.tensor(degrees, dtype=torch.float64) * math.pi / 180
     psi = angle_after(theta, steps=steps, step_size=s, group=group)
@@ -76,9 +70,7 @@ def test_the_published_steps_end_at_the_measured_angles(
     degrees: list[float], steps: int, psi: list[float], alpha: list[float], beta: list[float]
 ) -> None:
     found = coefficients(degrees, steps, 30.0, len(degrees))
-    for value, expected, tolerance in zip(
-        found, (psi, alpha, beta), (6e-5, 6e-7, 6e-7), strict=True
-    ):
+    for value, expected, tolerance in zip(found, (psi, alpha, beta), (6e-5, 6e-7, 6e-7), strict=True):
         assert value.tolist() == pytest.approx(expected, abs=tolerance)
 
 
@@ -86,9 +78,7 @@ def test_the_published_steps_end_at_the_measured_angles(
     ("s", "psi", "alpha", "beta"),
     [(0.05, 49.3759, 0.775955, 0.489763), (0.02, 66.5424, 0.937849, 0.203081)],
 )
-def test_small_honest_steps_end_at_the_measured_angles(
-    s: float, psi: float, alpha: float, beta: float
-) -> None:
+def test_small_honest_steps_end_at_the_measured_angles(s: float, psi: float, alpha: float, beta: float) -> None:
     found = coefficients([78.0], 10, s, 1)
     for value, expected in zip(found, (psi, alpha, beta), strict=True):
         assert float(value) == pytest.approx(expected, abs=6e-5)
@@ -112,9 +102,7 @@ def test_honest_mode_is_the_iteration_sample_by_sample() -> None:
 
 def test_honest_mode_stops_at_the_template_and_never_turns_past_it() -> None:
     z = at_angles([5.0, 20.0])
-    stopped = CLIPureCos(LinearEncoder(D), T).purify_latent(
-        z
-    )  # ten steps turn by about 28.6 degrees
+    stopped = CLIPureCos(LinearEncoder(D), T).purify_latent(z)  # ten steps turn by about 28.6 degrees
     assert (stopped - T).abs().max() < 1e-9
     past = CLIPureCos(LinearEncoder(D), T, clip_overshoot=False).purify_latent(z)
     assert (past - T).norm(dim=1).min() > 1e-3
@@ -137,9 +125,7 @@ def test_a_latent_on_the_template_or_opposite_stays_finite_with_its_gradient() -
 def gradient(defense: CLIPureCos, view: View, x: Tensor, head: Tensor) -> Tensor:
     leaf = x.clone().requires_grad_()
     logits = 100 * F.normalize(follow(view, defense).encode_image(leaf), dim=1) @ head.T
-    (grad,) = torch.autograd.grad(
-        F.cross_entropy(logits, torch.zeros(len(x), dtype=torch.long)), leaf
-    )
+    (grad,) = torch.autograd.grad(F.cross_entropy(logits, torch.zeros(len(x), dtype=torch.long)), leaf)
     return grad
 
 
@@ -165,9 +151,7 @@ def test_the_released_gradient_is_destroyed_and_the_exact_one_is_not(batch: int)
 def test_released_values_are_the_published_iteration_in_groups() -> None:
     z = at_angles([60.0, 75.0, 80.0, 85.0]).float()
     legacy = CLIPureCos(LinearEncoder(D), T.float(), mode="legacy", legacy_batch=2)
-    slow = torch.cat(
-        [iterate(F.normalize(part.half().double(), dim=1), 10, 30.0) for part in z.split(2)]
-    )
+    slow = torch.cat([iterate(F.normalize(part.half().double(), dim=1), 10, 30.0) for part in z.split(2)])
     assert (legacy.purify_latent(z) - slow).abs().max() < 1e-4
 
 

@@ -32,9 +32,7 @@ DIM = 16
 def small_prior() -> DiffusionPrior:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = PriorNetwork(
-            dim=DIM, depth=1, heads=2, dim_head=8, max_text_len=3, num_timesteps=20
-        )
+        network = PriorNetwork(dim=DIM, depth=1, heads=2, dim_head=8, max_text_len=3, num_timesteps=20)
     return DiffusionPrior(network, NoiseSchedule(timesteps=20)).eval()
 
 
@@ -47,9 +45,7 @@ DEFENSES: dict[str, Callable[[ImageEncoder], Defense]] = {
     "clipure_cos_rotation": lambda e: CLIPureCos(e, BLANK, rotation_deg=15.0),
     "clipure_cos_legacy": lambda e: CLIPureCos(e, BLANK, mode="legacy"),
     "clipure_diff": lambda e: CLIPureDiff(e, small_prior(), BLANK, TOKENS, steps=3),
-    "clipure_diff_fixed": lambda e: CLIPureDiff(
-        e, small_prior(), BLANK, TOKENS, steps=2, deterministic=True
-    ),
+    "clipure_diff_fixed": lambda e: CLIPureDiff(e, small_prior(), BLANK, TOKENS, steps=2, deterministic=True),
     "ttc": lambda e: TTC(e, eps=0.03, step_size=0.01, tau=0.1),
     "ttc_on_noise": lambda e: TTC(RandomNoise(e, eps=0.01), eps=0.03, step_size=0.01, tau=1.0),
 }
@@ -135,9 +131,7 @@ def test_every_view_offers_a_gradient_that_is_not_destroyed(
 def test_bpda_keeps_the_defences_values(build: Callable[[ImageEncoder], Defense]) -> None:
     defense = defended(build)
     with torch.no_grad(), noise.samples(named()):
-        assert torch.allclose(
-            follow(View.bpda, defense).encode_image(X), defense.encode_image(X), atol=1e-4
-        )
+        assert torch.allclose(follow(View.bpda, defense).encode_image(X), defense.encode_image(X), atol=1e-4)
 
 
 @every_defense
@@ -148,9 +142,7 @@ def test_the_adaptive_view_has_the_slope_of_finite_differences(
     encoder = follow(View.adaptive, defense)
     x = (images(4) * 0.5 + 0.25).double()
     weight = torch.randn(4, DIM, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    direction = torch.randn(
-        x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
-    )
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
     def value(v: Tensor) -> Tensor:
         with noise.samples(named(4)):
@@ -160,10 +152,7 @@ def test_the_adaptive_view_has_the_slope_of_finite_differences(
     (grad,) = torch.autograd.grad(value(leaf), leaf)
     h = 1e-6
     with torch.enable_grad():
-        slope = (
-            value((x + h * direction).requires_grad_())
-            - value((x - h * direction).requires_grad_())
-        ) / (2 * h)
+        slope = (value((x + h * direction).requires_grad_()) - value((x - h * direction).requires_grad_())) / (2 * h)
     assert torch.allclose((grad * direction).sum(), slope, rtol=2e-3, atol=1e-6)
 
 

@@ -59,9 +59,7 @@ def test_the_counterattack_on_a_linear_encoder_is_done_by_hand() -> None:
         return (delta + alpha * ascent).clamp(-eps, eps)
 
     deltas = [delta0, step(delta0), step(step(delta0))]
-    by_hand = x + sum(
-        (weight * d for weight, d in zip(ttc.weights(x), deltas, strict=True)), torch.zeros_like(x)
-    )
+    by_hand = x + sum((weight * d for weight, d in zip(ttc.weights(x), deltas, strict=True)), torch.zeros_like(x))
     assert torch.allclose(ttc.purify_pixels(x), by_hand, atol=1e-6)
 
 
@@ -88,9 +86,7 @@ def test_a_constant_encoder_drifts_by_nothing_and_is_not_pushed_anywhere() -> No
 def test_only_gated_images_pay_for_the_steps() -> None:
     encoder, x = Counting().freeze(), images(8)
     drift = TTC(encoder, eps=0.03).probe(x)[2]
-    ttc = TTC(
-        encoder, eps=0.03, steps=3, tau=float(drift.sort().values[2])
-    )  # two of eight lie below
+    ttc = TTC(encoder, eps=0.03, steps=3, tau=float(drift.sort().values[2]))  # two of eight lie below
     encoder.seen = 0
     ttc.purify_pixels(x)
     assert encoder.seen == 8 + 8 + 2 * 3
@@ -141,7 +137,5 @@ def test_the_smooth_stand_in_comes_near_the_defence_as_it_sharpens() -> None:
     for sharpness, softness in ((1.0, 0.3), (1000.0, 1e-4)):
         ttc.SHARPNESS, ttc.GATE_SOFTNESS = sharpness, softness
         with torch.no_grad():
-            gaps.append(
-                float((ttc.differentiable().encode_image(x) - ttc.encode_image(x)).abs().max())
-            )
+            gaps.append(float((ttc.differentiable().encode_image(x) - ttc.encode_image(x)).abs().max()))
     assert gaps[1] < 1e-3 < gaps[0]

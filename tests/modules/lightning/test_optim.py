@@ -21,9 +21,7 @@ def test_the_factor_rises_to_one_and_falls_to_zero() -> None:
 
 
 @given(warmup=st.integers(0, 50), extra=st.integers(1, 100), step=st.integers(0, 400))
-def test_the_factor_stays_in_zero_to_one_and_never_turns_twice(
-    warmup: int, extra: int, step: int
-) -> None:
+def test_the_factor_stays_in_zero_to_one_and_never_turns_twice(warmup: int, extra: int, step: int) -> None:
     def factor(s: int) -> float:
         return warmup_cosine(s, warmup_steps=warmup, max_steps=warmup + extra)
 
@@ -68,16 +66,10 @@ def test_a_schedule_goes_on_where_its_state_says() -> None:
 
 def test_weight_decay_spares_gains_and_biases_only_when_asked() -> None:
     model = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
-    groups = (
-        OptimizerSettings(weight_decay=0.3)
-        .build(model.named_parameters())["optimizer"]
-        .param_groups
-    )
+    groups = OptimizerSettings(weight_decay=0.3).build(model.named_parameters())["optimizer"].param_groups
     assert [(g["weight_decay"], len(g["params"])) for g in groups] == [(0.3, 4)]
     groups = (
-        OptimizerSettings(weight_decay=0.3, decay_all=False)
-        .build(model.named_parameters())["optimizer"]
-        .param_groups
+        OptimizerSettings(weight_decay=0.3, decay_all=False).build(model.named_parameters())["optimizer"].param_groups
     )
     assert [(g["weight_decay"], [p.ndim for p in g["params"]]) for g in groups] == [
         (0.3, [2]),
@@ -98,9 +90,7 @@ def test_frozen_parameters_are_left_out_and_all_frozen_is_refused() -> None:
 
 def test_one_step_of_the_optimizer_is_adamw_by_hand() -> None:
     weight = nn.Parameter(torch.tensor([2.0]))
-    settings = OptimizerSettings(
-        lr=0.1, weight_decay=0.5, betas=(0.8, 0.9), eps=1e-3, warmup_steps=0, max_steps=9
-    )
+    settings = OptimizerSettings(lr=0.1, weight_decay=0.5, betas=(0.8, 0.9), eps=1e-3, warmup_steps=0, max_steps=9)
     optimizer = settings.build([("weight", weight)])["optimizer"]
     weight.grad = torch.tensor([3.0])
     optimizer.step()

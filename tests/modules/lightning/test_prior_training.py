@@ -161,12 +161,8 @@ def test_validation_measures_what_the_average_predicts() -> None:
     rows: dict[str, list[float]] = {name: [] for name in got}
     for batch in batches:
         with noise.samples(noise.keys_of(batch.key), seed=3):
-            predicted = module.ema_prior.sample(
-                batch.text, batch.tokens, steps=5, stream="val/sample"
-            )
-            losses = module.ema_prior.loss_per_sample(
-                batch.image, batch.text, batch.tokens, stream="val"
-            )
+            predicted = module.ema_prior.sample(batch.text, batch.tokens, steps=5, stream="val/sample")
+            losses = module.ema_prior.loss_per_sample(batch.image, batch.text, batch.tokens, stream="val")
         rows["val/loss"].append(losses.mean().item())
         others = {
             "val/similarity_image": (predicted, batch.image),

@@ -65,9 +65,7 @@ def test_fares_loss_has_no_gradient_at_the_image_itself() -> None:
 def test_the_gradient_mode_of_the_caller_is_left_alone_between_iterates() -> None:
     encoder, x = ConvEncoder(), images()
     with torch.no_grad():
-        for _ in ascend(
-            lambda v: encoder.encode_image(v).sum(1), x, Threat(), steps=2, step_size=0.01
-        ):
+        for _ in ascend(lambda v: encoder.encode_image(v).sum(1), x, Threat(), steps=2, step_size=0.01):
             assert not torch.is_grad_enabled()
 
 
@@ -89,9 +87,7 @@ def test_a_differentiable_ascent_has_the_gradient_of_finite_differences() -> Non
 
     leaf = x.clone().requires_grad_()
     (grad,) = torch.autograd.grad(end(leaf), leaf)
-    direction = torch.randn(
-        x.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64
-    )
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     h = 1e-5
     slope = (end(x + h * direction) - end(x - h * direction)) / (2 * h)
     assert torch.allclose((grad * direction).sum(), slope, rtol=1e-4)

@@ -25,16 +25,12 @@ def slow_targeted(z: list[float], y: int, t: int) -> float:
 
 
 def test_cross_entropy_equals_its_definition() -> None:
-    for z, y, value in zip(
-        LOGITS.tolist(), Y.tolist(), losses.cross_entropy(LOGITS, Y).tolist(), strict=True
-    ):
+    for z, y, value in zip(LOGITS.tolist(), Y.tolist(), losses.cross_entropy(LOGITS, Y).tolist(), strict=True):
         assert value == pytest.approx(math.log(sum(math.exp(v) for v in z)) - z[y])
 
 
 def test_dlr_equals_its_definition() -> None:
-    for z, y, value in zip(
-        LOGITS.tolist(), Y.tolist(), losses.dlr(LOGITS, Y).tolist(), strict=True
-    ):
+    for z, y, value in zip(LOGITS.tolist(), Y.tolist(), losses.dlr(LOGITS, Y).tolist(), strict=True):
         assert value == pytest.approx(slow_dlr(z, y))
 
 
@@ -62,9 +58,7 @@ def test_fares_loss_sums_over_dimensions_and_is_d_times_the_mean_square() -> Non
 
 def test_cosine_distance_is_zero_for_equal_and_two_for_opposite_embeddings() -> None:
     assert losses.cosine_distance(LOGITS, 4 * LOGITS).abs().max() < 1e-9
-    assert torch.allclose(
-        losses.cosine_distance(LOGITS, -LOGITS), torch.tensor(2.0, dtype=torch.float64)
-    )
+    assert torch.allclose(losses.cosine_distance(LOGITS, -LOGITS), torch.tensor(2.0, dtype=torch.float64))
 
 
 def test_too_few_classes_are_named_with_the_remedy() -> None:

@@ -24,9 +24,7 @@ def batch(seed: int, scale: float = 1.0) -> Tensor:
 @pytest.mark.parametrize("norm", NORMS)
 @settings(deadline=None, max_examples=30)
 @given(seed=seeds, eps=st.floats(1e-4, 2.0), scale=st.floats(0.01, 50.0))
-def test_confined_points_lie_in_ball_and_box(
-    norm: Norm, seed: int, eps: float, scale: float
-) -> None:
+def test_confined_points_lie_in_ball_and_box(norm: Norm, seed: int, eps: float, scale: float) -> None:
     threat = Threat(norm, eps)
     x = batch(seed)
     far = x + (batch(seed + 1) - 0.5) * scale

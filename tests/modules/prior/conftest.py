@@ -24,9 +24,7 @@ def tiny() -> Callable[..., DiffusionPrior]:
             "max_text_len": 6,
             "num_timesteps": 50,
         }
-        built = DiffusionPrior(
-            PriorNetwork(**{**shape, **(network or {})}), NoiseSchedule(timesteps=50), **prior
-        )
+        built = DiffusionPrior(PriorNetwork(**{**shape, **(network or {})}), NoiseSchedule(timesteps=50), **prior)
         for name, parameter in built.named_parameters():
             if name.endswith(".g"):
                 torch.nn.init.uniform_(parameter, 0.5, 1.5)
@@ -40,8 +38,7 @@ def pairs() -> tuple[Tensor, Tensor, Tensor]:
     """Image and text embeddings [4, 32] and token states [4, 5, 32] of different lengths."""
     generator = torch.Generator().manual_seed(1)
     image, text, tokens = (
-        torch.randn(*shape, generator=generator, dtype=torch.float64)
-        for shape in ((4, 32), (4, 32), (4, 5, 32))
+        torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((4, 32), (4, 32), (4, 5, 32))
     )
     for i, length in enumerate((5, 3, 1, 4)):
         tokens[i, length:] = 0

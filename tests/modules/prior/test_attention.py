@@ -15,9 +15,7 @@ from modules.prior.positions import RelativeBias, Rotary
 def _normed(x: list[float], gain: Tensor) -> list[float]:
     mean = sum(x) / len(x)
     variance = sum((a - mean) ** 2 for a in x) / len(x)
-    return [
-        (a - mean) / math.sqrt(variance + 1e-5) * g for a, g in zip(x, gain.tolist(), strict=True)
-    ]
+    return [(a - mean) / math.sqrt(variance + 1e-5) * g for a, g in zip(x, gain.tolist(), strict=True)]
 
 
 def _times(weight: Tensor, x: list[float]) -> list[float]:
@@ -54,10 +52,7 @@ def _slow_attention(layer: Attention, x: Tensor, bias: Tensor, kind: AttentionKi
                 scaled = 16 * dot / lengths if kind == "cosine" else dot / math.sqrt(size)
                 logits.append(scaled + bias[h, i, column].item())
             weights = [math.exp(a) for a in logits]
-            joined += [
-                sum(w * values[c][e] for c, w in enumerate(weights)) / sum(weights)
-                for e in range(size)
-            ]
+            joined += [sum(w * values[c][e] for c, w in enumerate(weights)) / sum(weights) for e in range(size)]
         projection, norm = layer.to_out
         assert isinstance(projection, torch.nn.Linear) and isinstance(norm, LayerNorm)
         out.append(_normed(_times(projection.weight, joined), norm.g))

@@ -49,9 +49,7 @@ def test_the_loss_is_the_distance_to_the_target_at_the_drawn_step(
 
 
 @torch.no_grad()
-def test_drop_rates_of_one_hide_text_and_image_and_of_zero_hide_nothing(
-    tiny: Tiny, pairs: Pairs
-) -> None:
+def test_drop_rates_of_one_hide_text_and_image_and_of_zero_hide_nothing(tiny: Tiny, pairs: Pairs) -> None:
     image, text, tokens = pairs
     with noise.samples(noise.keys_of("abcd")):
         blind = tiny(text_drop=1.0).loss_per_sample(image, text, tokens)
@@ -62,9 +60,7 @@ def test_drop_rates_of_one_hide_text_and_image_and_of_zero_hide_nothing(
 
 
 @torch.no_grad()
-def test_the_callers_tensors_stay_as_they_were_and_their_length_does_not_matter(
-    tiny: Tiny, pairs: Pairs
-) -> None:
+def test_the_callers_tensors_stay_as_they_were_and_their_length_does_not_matter(tiny: Tiny, pairs: Pairs) -> None:
     image, text, tokens = pairs
     kept = [tensor.clone() for tensor in pairs]
     prior = tiny()
@@ -78,9 +74,7 @@ def test_the_callers_tensors_stay_as_they_were_and_their_length_does_not_matter(
 
 
 @torch.no_grad()
-def test_the_loss_of_a_batch_is_that_of_its_samples_and_differs_between_draws(
-    tiny: Tiny, pairs: Pairs
-) -> None:
+def test_the_loss_of_a_batch_is_that_of_its_samples_and_differs_between_draws(tiny: Tiny, pairs: Pairs) -> None:
     image, text, tokens = pairs
     prior = tiny()
     keys = noise.keys_of("abcd")
@@ -108,9 +102,7 @@ class _Knows(torch.nn.Module):
 
 
 @pytest.mark.parametrize("prediction", ["x0", "eps", "v"])
-def test_denoise_gives_x0_whatever_the_network_predicts(
-    tiny: Tiny, pairs: Pairs, prediction: str
-) -> None:
+def test_denoise_gives_x0_whatever_the_network_predicts(tiny: Tiny, pairs: Pairs, prediction: str) -> None:
     prior, z = tiny(prediction=prediction), F.normalize(pairs[0], dim=-1)
     x0, eps, t = prior.scale * z, pairs[1], torch.tensor([3, 10, 30, 45])
     prior.net = _Knows(prior, x0)  # pyright: ignore[reportAttributeAccessIssue]
@@ -121,9 +113,7 @@ def test_denoise_gives_x0_whatever_the_network_predicts(
 
 
 @torch.no_grad()
-def test_guidance_leads_away_from_the_answer_without_text_and_image(
-    tiny: Tiny, pairs: Pairs
-) -> None:
+def test_guidance_leads_away_from_the_answer_without_text_and_image(tiny: Tiny, pairs: Pairs) -> None:
     x_t, text, tokens = pairs
     prior = tiny()
     plain = prior.denoise(x_t, STEPS, text, tokens)
@@ -138,9 +128,7 @@ def test_guidance_leads_away_from_the_answer_without_text_and_image(
     torch.testing.assert_close(again, guided)
 
 
-def test_the_denoising_error_has_first_and_second_derivatives_in_the_latent(
-    tiny: Tiny, pairs: Pairs
-) -> None:
+def test_the_denoising_error_has_first_and_second_derivatives_in_the_latent(tiny: Tiny, pairs: Pairs) -> None:
     image, text, tokens = pairs
     prior = tiny().requires_grad_(False)
     z = F.normalize(image, dim=-1).requires_grad_()
@@ -195,9 +183,7 @@ def test_sixteen_pairs_can_be_learned_by_heart() -> None:
 
 
 def test_a_prior_is_built_again_from_its_configuration(tiny: Tiny, pairs: Pairs) -> None:
-    prior = tiny(
-        {"num_text_embeds": 2}, prediction="v", loss="huber", text_drop=0.2, image_drop=0.3
-    )
+    prior = tiny({"num_text_embeds": 2}, prediction="v", loss="huber", text_drop=0.2, image_drop=0.3)
     again = DiffusionPrior.from_config(prior.config()).double().eval()
     assert again.config() == prior.config()
     again.load_state_dict(prior.state_dict())

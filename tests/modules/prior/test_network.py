@@ -26,9 +26,7 @@ def _meta(**sizes: Any) -> PriorNetwork:
         ({"depth": 12, "heads": 12, "max_text_len": 77}, 101_756_560),
     ],
 )
-def test_the_released_sizes_have_the_released_number_of_parameters(
-    sizes: dict[str, int], count: int
-) -> None:
+def test_the_released_sizes_have_the_released_number_of_parameters(sizes: dict[str, int], count: int) -> None:
     assert sum(p.numel() for p in _meta(**sizes).parameters()) == count
 
 
@@ -101,9 +99,7 @@ def test_states_beyond_the_longest_text_are_cut(tiny: Tiny, pairs: Pairs) -> Non
 
 
 @torch.no_grad()
-def test_the_learned_row_of_a_padded_state_is_that_of_its_position(
-    tiny: Tiny, pairs: Pairs
-) -> None:
+def test_the_learned_row_of_a_padded_state_is_that_of_its_position(tiny: Tiny, pairs: Pairs) -> None:
     net = tiny().net
     x, text, tokens = pairs
     filled = torch.cat([tokens, torch.zeros(4, 1, 32, dtype=torch.float64)], dim=1)
@@ -132,9 +128,7 @@ def test_a_text_prefix_gives_the_same_answer_as_the_text(tiny: Tiny, pairs: Pair
     net = tiny().net
     x, text, tokens = pairs
     prefix = net.text_prefix(text, tokens)
-    torch.testing.assert_close(
-        net(x, STEPS, None, prefix=prefix), net(x, STEPS, text, tokens), rtol=0, atol=1e-12
-    )
+    torch.testing.assert_close(net(x, STEPS, None, prefix=prefix), net(x, STEPS, text, tokens), rtol=0, atol=1e-12)
     one_text = net.text_prefix(text[:1], tokens[:1])
     same = net(x, STEPS, text[:1].expand(4, -1), tokens[:1].expand(4, -1, -1))
     torch.testing.assert_close(net(x, STEPS, None, prefix=one_text), same, rtol=0, atol=1e-12)
@@ -168,15 +162,11 @@ def test_every_option_gives_its_own_answer_and_state_round_trips(
 
 
 @torch.no_grad()
-def test_the_two_kinds_of_attention_share_names_and_differ_in_answers(
-    tiny: Tiny, pairs: Pairs
-) -> None:
+def test_the_two_kinds_of_attention_share_names_and_differ_in_answers(tiny: Tiny, pairs: Pairs) -> None:
     x, text, tokens = pairs
     cosine, dot = tiny().net, tiny({"attention": "dot"}).net
     dot.load_state_dict(cosine.state_dict())
-    assert not torch.allclose(
-        cosine(x, STEPS, text, tokens), dot(x, STEPS, text, tokens), atol=1e-3
-    )
+    assert not torch.allclose(cosine(x, STEPS, text, tokens), dot(x, STEPS, text, tokens), atol=1e-3)
 
 
 @torch.no_grad()

@@ -12,16 +12,13 @@ from modules.prior.positions import RelativeBias, Rotary, distance_bucket
     ("distance", "bucket"),
     [(0, 0), (15, 15), (16, 16), (20, 17), (32, 21), (64, 26), (127, 31), (128, 31), (300, 31)],
 )
-def test_distances_fall_into_the_buckets_measured_in_the_reference(
-    distance: int, bucket: int
-) -> None:
+def test_distances_fall_into_the_buckets_measured_in_the_reference(distance: int, bucket: int) -> None:
     assert distance_bucket(torch.tensor(distance)).item() == bucket
 
 
 def test_buckets_follow_the_closed_form_at_every_distance() -> None:
     expected = [
-        k if k < 16 else min(31, 16 + math.floor(16 * math.log(k / 16) / math.log(8) + 1e-12))
-        for k in range(400)
+        k if k < 16 else min(31, 16 + math.floor(16 * math.log(k / 16) / math.log(8) + 1e-12)) for k in range(400)
     ]
     assert distance_bucket(torch.arange(400)).tolist() == expected
 

@@ -42,20 +42,12 @@ TABLES = {
         (999, 2.429e-9),
     ],
 )
-def test_the_cosine_schedule_keeps_the_signal_measured_in_the_reference(
-    t: int, abar: float
-) -> None:
-    assert NoiseSchedule().alphas_cumprod[t].item() == pytest.approx(
-        abar, rel=5e-4 if t > 980 else 5e-6
-    )
+def test_the_cosine_schedule_keeps_the_signal_measured_in_the_reference(t: int, abar: float) -> None:
+    assert NoiseSchedule().alphas_cumprod[t].item() == pytest.approx(abar, rel=5e-4 if t > 980 else 5e-6)
 
 
-@pytest.mark.parametrize(
-    ("t", "beta"), [(0, 4.128e-5), (100, 5.319e-4), (500, 3.156e-3), (900, 0.01974), (999, 0.999)]
-)
-def test_the_cosine_schedule_has_the_step_variances_measured_in_the_reference(
-    t: int, beta: float
-) -> None:
+@pytest.mark.parametrize(("t", "beta"), [(0, 4.128e-5), (100, 5.319e-4), (500, 3.156e-3), (900, 0.01974), (999, 0.999)])
+def test_the_cosine_schedule_has_the_step_variances_measured_in_the_reference(t: int, beta: float) -> None:
     assert NoiseSchedule().betas[t].item() == pytest.approx(beta, rel=3e-4)
 
 
@@ -81,9 +73,7 @@ def test_every_schedule_loses_signal_step_by_step_and_its_posterior_is_bayes_rul
     precision = 1 / (1 - before) + (1 - beta) / beta
     x0, x_t = 1.7, -0.4
     mean = (math.sqrt(before) * x0 / (1 - before) + math.sqrt(1 - beta) * x_t / beta) / precision
-    got_mean, got_variance, got_log = schedule.posterior(
-        torch.tensor([[x0]]), torch.tensor([[x_t]]), torch.tensor([t])
-    )
+    got_mean, got_variance, got_log = schedule.posterior(torch.tensor([[x0]]), torch.tensor([[x_t]]), torch.tensor([t]))
     assert got_mean.item() == pytest.approx(mean, rel=1e-4)
     assert got_variance.item() == pytest.approx(1 / precision, rel=1e-4)
     assert got_log.item() == pytest.approx(-math.log(precision), rel=1e-4)
@@ -98,9 +88,7 @@ def test_every_schedule_loses_signal_step_by_step_and_its_posterior_is_bayes_rul
         ("jsd", 1e-3, 1.0),
     ],
 )
-def test_the_other_schedules_have_their_known_ends(
-    kind: ScheduleKind, first: float, last: float
-) -> None:
+def test_the_other_schedules_have_their_known_ends(kind: ScheduleKind, first: float, last: float) -> None:
     betas = NoiseSchedule(kind=kind).betas
     assert betas[0].item() == pytest.approx(first, rel=1e-5)
     assert betas[-1].item() == pytest.approx(last, rel=1e-5)
@@ -121,9 +109,7 @@ def test_x0_eps_and_velocity_are_three_views_of_one_noisy_point(t: int, seed: in
 
 
 def test_an_unknown_schedule_or_too_few_steps_are_refused_in_one_line() -> None:
-    with pytest.raises(
-        ValueError, match=r"^unknown noise schedule 'cosin'; choose one of: cosine, "
-    ):
+    with pytest.raises(ValueError, match=r"^unknown noise schedule 'cosin'; choose one of: cosine, "):
         NoiseSchedule(kind="cosin")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"^timesteps=20: the linear schedule needs at least 21$"):
         NoiseSchedule(timesteps=20, kind="linear")

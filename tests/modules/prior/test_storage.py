@@ -21,13 +21,9 @@ def test_a_saved_prior_comes_back_bit_for_bit(tiny: Tiny, tmp_path: Path) -> Non
     assert again.config() == prior.config()
     before, after = prior.state_dict(), again.state_dict()
     assert list(before) == list(after)
-    assert all(
-        torch.equal(before[k], after[k]) and before[k].dtype == after[k].dtype for k in before
-    )
+    assert all(torch.equal(before[k], after[k]) and before[k].dtype == after[k].dtype for k in before)
     assert len(list(again.parameters())) == len(list(prior.parameters()))  # still shared
-    assert [p.requires_grad for p in again.parameters()] == [
-        p.requires_grad for p in prior.parameters()
-    ]
+    assert [p.requires_grad for p in again.parameters()] == [p.requires_grad for p in prior.parameters()]
     assert not any(tensor.is_meta for tensor in after.values())
 
 
@@ -37,9 +33,7 @@ def test_a_folder_gets_the_file_and_no_temporary_one_stays(tiny: Tiny, tmp_path:
     assert load_prior(tmp_path).embedding_dim == 32
 
 
-def test_a_failed_save_keeps_the_old_file(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_save_keeps_the_old_file(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = save_prior(tiny(), tmp_path)
     before = file.read_bytes()
 
@@ -65,9 +59,7 @@ def test_the_metadata_are_read_without_the_weights(tiny: Tiny, tmp_path: Path) -
     }
 
 
-def test_metadata_that_are_not_plain_or_take_our_names_are_refused(
-    tiny: Tiny, tmp_path: Path
-) -> None:
+def test_metadata_that_are_not_plain_or_take_our_names_are_refused(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="^prior metadata must be plain values"):
         save_prior(tiny(), tmp_path, weights=torch.zeros(2))
     with pytest.raises(ValueError, match="^prior metadata cannot be called 'kind'; rename it$"):
