@@ -56,6 +56,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _unwrap(path: Path, content: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Find the tensors in the layouts that are in use: flat, Lightning, open_clip, TeCoA."""
     metadata = content.get("robustclip", {})
+    if "global_step" in content:  # Lightning's
+        metadata = {"step": content["global_step"], **metadata}
     for key in ("state_dict", "vision_encoder_state_dict"):
         if isinstance(content.get(key), dict):
             content = content[key]

@@ -24,7 +24,7 @@ QUICK: dict[str, list[str]] = {
     "finetune": [
         "optimizer.max_steps=60",
         "trainer.checkpoint_every=30",
-        "evaluation.tasks.digits-100.limit=50",
+        "evaluation.tasks.digits-small.limit=50",
     ],
     "prior": ["optimizer.max_steps=60"],
     "evaluate": [
