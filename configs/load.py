@@ -93,6 +93,11 @@ def parse_overrides(overrides: Sequence[str]) -> list[tuple[tuple[str, ...], Any
     return [(path, _as_number(value)) for path, value in found]
 
 
+def override(key: str, value: str) -> str:
+    """The override that sets a text, whatever characters it holds."""
+    return f"{key}={json.dumps(value)}"
+
+
 def _as_number(value: Any) -> Any:
     """YAML 1.1 reads 1e-3 as text; people mean a number."""
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):

@@ -116,9 +116,10 @@ def write_run(out: Path, config: Any, *, seed: int, command: str) -> None:
 
 
 def finish_run(out: Path, phases: dict[str, float]) -> None:
-    """Add the seconds of each phase to a run's environment."""
+    """Add the seconds of each phase to a run's environment; a run that went on keeps what it took before."""
     file = out / "env.json"
     environment = json.loads(file.read_text())
-    environment["phases"] = {name: round(seconds, 2) for name, seconds in phases.items()}
-    environment["seconds"] = round(sum(phases.values()), 2)
+    taken = environment["phases"]
+    taken |= {name: max(round(seconds, 2), taken.get(name, 0.0)) for name, seconds in phases.items()}
+    environment["seconds"] = round(sum(taken.values()), 2)
     write_atomically(file, json.dumps(environment, indent=1))

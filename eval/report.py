@@ -150,7 +150,13 @@ def _radii(rows: Sequence[Result], chosen: Sequence[Threat]) -> list[tuple[Any, 
 
 def _sheets(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return [
-        {"name": _example_name(entry), "cards": pictures(run.folder, entry)} for run in runs for entry in run.examples
+        {
+            "name": _example_name(entry),
+            "cards": pictures(run.folder, entry),
+            "moved": entry.get("prediction_purified") is not None,  # a defence that acts on pixels can be looked at
+        }
+        for run in runs
+        for entry in run.examples
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from configs.files import write_atomically
-from configs.load import load_config
+from configs.load import load_config, override
 from eval.evaluate import evaluate_checkpoint
 from eval.report import build_report
 from eval.results import read_results, write_csv, write_results
@@ -102,17 +102,17 @@ def _judge(
 ) -> None:
     """Embed, train a prior on the embeddings, and evaluate, for one encoder."""
     place = folder / name
-    of_model = [f"model.checkpoint={checkpoint}"] if checkpoint else []
+    of_model = [override("model.checkpoint", str(checkpoint))] if checkpoint else []
     shards = place / "embeddings"
     if not shards.is_dir():
         config = load_config("embed", "tiny", of_model)
         phases.run(f"embed the training images with {name}", lambda: embed(config, shards))
-    prior_config = load_config("prior", "prior_tiny", [f"data.shards={shards}", *less.get("prior", [])])
+    prior_config = load_config("prior", "prior_tiny", [override("data.shards", str(shards)), *less.get("prior", [])])
     prior = phases.run(
         f"train a prior on {name}'s embeddings",
         lambda: train_prior(open_run("prior", prior_config, place / "prior")),
     )
-    settings = [*less.get("evaluate", []), *of_model, f"prior={prior}", f"encoder={name}"]
+    settings = [*less.get("evaluate", []), *of_model, override("prior", str(prior)), override("encoder", name)]
     evaluation = load_config("evaluate", "digits", settings)
 
     def evaluated() -> Path:

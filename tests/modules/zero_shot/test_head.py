@@ -28,7 +28,9 @@ class Letters:
 def test_a_class_is_the_normalised_mean_of_its_normalised_prompts() -> None:
     tower = Letters()
     weights = class_embeddings(tower, ["cab", "bed"], ["a {}", "{} dad"])
-    by_hand = F.normalize(torch.stack([tower.encode_text([f"a {n}", f"{n} dad"]).mean(0) for n in ("cab", "bed")]), dim=1)
+    by_hand = F.normalize(
+        torch.stack([tower.encode_text([f"a {n}", f"{n} dad"]).mean(0) for n in ("cab", "bed")]), dim=1
+    )
     assert torch.allclose(weights, by_hand)
     assert tower.asked[:4] == ["a cab", "cab dad", "a bed", "bed dad"]
 
@@ -49,7 +51,9 @@ def test_the_blank_embedding_is_the_plain_mean_of_the_templates_without_a_class(
 def test_logits_are_scaled_cosines() -> None:
     encoder, zero_shot, x = ConvEncoder(), head(16, scale=7.0), images()
     logits = ZeroShotClassifier(encoder, zero_shot)(x)
-    assert torch.allclose(logits, 7 * F.cosine_similarity(encoder(x)[:, None], zero_shot.weights[None], dim=2), atol=1e-5)
+    assert torch.allclose(
+        logits, 7 * F.cosine_similarity(encoder(x)[:, None], zero_shot.weights[None], dim=2), atol=1e-5
+    )
     assert torch.allclose(zero_shot(3 * encoder(x)), logits, atol=1e-5)
 
 
