@@ -155,7 +155,8 @@ def _probe_offer() -> dict[str, Any]:
     from modules.prior.network import PriorNetwork
     from modules.prior.schedule import NoiseSchedule
 
-    network = PriorNetwork(dim=_PROBE_DIM, depth=1, heads=1, dim_head=_PROBE_DIM, max_text_len=1, num_timesteps=10)
+    with torch.random.fork_rng(devices=[]):  # weights are drawn, and nobody should notice
+        network = PriorNetwork(dim=_PROBE_DIM, depth=1, heads=1, dim_head=_PROBE_DIM, max_text_len=1, num_timesteps=10)
     return {
         "encoder": _ProbeEncoder(),
         "prior": DiffusionPrior(network, NoiseSchedule(timesteps=10)),

@@ -12,9 +12,10 @@ from pytorch_lightning.utilities.seed import isolate_rng
 
 from configs.files import ConfigError
 from eval.evaluate import fingerprint, write_evaluation
-from eval.harness import Subject, evaluate
+from eval.harness import Evaluation, evaluate
 from eval.plan import Plan
 from eval.results import Result, read_results
+from eval.rows import Subject
 from modules.encoders.base import ImageEncoder
 
 
@@ -23,7 +24,8 @@ class EvaluateCheckpoints(Callback):
 
     Lightning saves at the end of a batch, after every other callback: a checkpoint is marked due when it is saved and
     evaluated at the start of the next batch, whose weights are still the checkpoint's, or at the end of training.  A
-    checkpoint carries the mark with it, so that a killed run catches up when it is started again.
+    checkpoint carries the mark with it, so that a killed run catches up when it is started again; rows of steps that
+    such a run has yet to train again are dropped.
 
     Args:
         plan: what to do.
@@ -58,6 +60,16 @@ class EvaluateCheckpoints(Callback):
         """Take up the checkpoint that training resumes from, in case it was not evaluated to the end."""
         self._due = state_dict["due"]
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Drop rows of checkpoints after the one that training goes on from: their weights are trained anew."""
+        file = self.out / "results.jsonl"
+        if not trainer.is_global_zero or not file.is_file():
+            return
+        rows = read_results(file)
+        kept = [row for row in rows if row.encoder != self.name or row.step <= trainer.global_step]
+        if len(kept) < len(rows):
+            write_evaluation(self.out, Evaluation(), kept)
+
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -77,6 +89,12 @@ class EvaluateCheckpoints(Callback):
         """Evaluate what is due; called after the last checkpoint."""
         self._evaluate_due(trainer, pl_module)
 
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Evaluate the last checkpoint of a run that was killed after it: there is no step left to train."""
+        if self._due == trainer.global_step:
+            self.encoder_of(pl_module).to(self.plan.device)  # Lightning has taken it off the device by now
+        self._evaluate_due(trainer, pl_module)
+
     def _evaluate_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         step, self._due = self._due, None
         if step is None or step != trainer.global_step:
@@ -91,6 +109,7 @@ class EvaluateCheckpoints(Callback):
         if any(row.step == step and row.encoder == self.name for row in earlier):
             return
         subject = Subject(self.name, f"step={step:06d}.ckpt", step, fingerprint(encoder))
+        state = self.out / "state" / f"step={step:06d}-{subject.fingerprint}"
         with isolate_rng():
-            found = evaluate(encoder, self.plan, subject, state=self.out / "state" / f"step={step:06d}")
+            found = evaluate(encoder, self.plan, subject, state=state)
         write_evaluation(self.out, found, earlier)

@@ -17,9 +17,10 @@ from configs.files import ConfigError, write_atomically
 from configs.load import to_yaml
 from configs.schema import EvaluateConfig, ModelConfig
 from eval.examples import write_examples
-from eval.harness import Evaluation, Subject, evaluate
+from eval.harness import Evaluation, evaluate
 from eval.plan import build_plan
 from eval.results import Result, write_csv, write_results
+from eval.rows import Subject
 from modules.checkpoint import load_tower
 from modules.encoders.clip import CLIP, load_clip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -58,10 +58,7 @@ def take_examples(
     defenses: Mapping[str, Defense],
     predict: Callable[[Defense, Tensor], Tensor],
     named: Callable[[], AbstractContextManager[None]],
-    *,
-    encoder: str,
-    classes: Sequence[str],
-    norm: str,
+    example: Callable[..., Example],
 ) -> list[Example]:
     """For each defence, the images of the attack and view that fooled it most often.
 
@@ -71,42 +68,44 @@ def take_examples(
         defenses: by name.
         predict: (defence, images) -> [N] classes.
         named: the noise scope in which defences are scored.
-        encoder: display name.
-        classes: K names.
-        norm: of the ball.
+        example: ``Example`` with what is the same for all of them filled in.
     """
     examples = []
     for name, defense in defenses.items():
-        cells = [cell for cell in adversarial if cell.defense == name and cell.attack != CLEAN]
-        if not cells:
+        own = {cell: x for cell, x in adversarial.items() if cell.defense == name and cell.attack != CLEAN}
+        if not own:
             continue
-        predictions = {cell: predict(defense, adversarial[cell]) for cell in cells}
-        worst = min(cells, key=lambda cell: int((predictions[cell] == batch.y).sum()))
-        x_adv = adversarial[worst]
-        tensors = {"clean": batch.x, "adversarial": x_adv}
-        with torch.no_grad(), named():
-            moved = defense.purify_pixels(x_adv)
-        purified = not torch.equal(moved, x_adv)
-        if purified:
-            tensors["purified"] = moved
+        predictions = {cell: predict(defense, x) for cell, x in own.items()}
+        worst = _most_wrong(predictions, batch.y)
         after = predictions[worst].tolist()
-        examples.append(
-            Example(
-                encoder=encoder,
-                defense=name,
-                attack=worst.attack,
-                view=worst.view,
-                norm=norm,
-                eps=worst.eps,
-                classes=list(classes),
-                label=batch.y.tolist(),
-                prediction_clean=predict(defense, batch.x).tolist(),
-                prediction_adversarial=after,
-                prediction_purified=after if purified else None,
-                tensors={k: v.detach().cpu().float().contiguous().clone() for k, v in tensors.items()},
-            )
+        shown = example(
+            defense=name,
+            attack=worst.attack,
+            view=worst.view,
+            eps=worst.eps,
+            label=batch.y.tolist(),
+            prediction_clean=predict(defense, batch.x).tolist(),
+            prediction_adversarial=after,
+            prediction_purified=after,
+            tensors=_pictures(defense, batch.x, own[worst], named),
         )
+        examples.append(shown if "purified" in shown.tensors else replace(shown, prediction_purified=None))
     return examples
+
+
+def _most_wrong(predictions: Mapping[Cell, Tensor], y: Tensor) -> Cell:
+    return min(predictions, key=lambda cell: int((predictions[cell] == y).sum()))
+
+
+def _pictures(
+    defense: Defense, x: Tensor, x_adv: Tensor, named: Callable[[], AbstractContextManager[None]]
+) -> dict[str, Tensor]:
+    tensors = {"clean": x, "adversarial": x_adv}
+    with torch.no_grad(), named():
+        moved = defense.purify_pixels(x_adv)
+    if not torch.equal(moved, x_adv):
+        tensors["purified"] = moved
+    return {name: value.detach().cpu().float().contiguous().clone() for name, value in tensors.items()}
 
 
 def write_examples(folder: Path, examples: Sequence[Example]) -> None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from configs.files import ConfigError
 from data.batches import ImageBatch
+from data.images import evaluation_batches
+from eval.calibration import calibrate_gate, gate_note
 from eval.examples import Example, take_examples
-from eval.metrics import wilson
 from eval.outcomes import CLEAN, Cell, Outcomes, read_outcomes, write_outcomes
 from eval.plan import Plan
 from eval.progress import Ticker
-from eval.results import WORST, Result
+from eval.results import Result
+from eval.rows import Rows, Subject
 from eval.tasks.classification import ClassificationTask
 from modules import noise
 from modules.attacks.base import Attack
@@ -27,23 +31,6 @@ from modules.encoders.base import ImageEncoder, frozen
 
 ATTACK_DRAW, SCORE_DRAW = 0, 1_000_003  # the attacker never sees the noise that it is scored on
 UNDEFENDED = "none"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Which weights are judged.
-
-    Attributes:
-        encoder: display name.
-        checkpoint: file or name they came from.
-        step: training step.
-        fingerprint: hash of the weights.
-    """
-
-    encoder: str
-    checkpoint: str = ""
-    step: int = 0
-    fingerprint: str = ""
 
 
 @dataclass
@@ -92,7 +79,7 @@ def evaluate(
         for task in plan.tasks:
             judge = _Judge(encoder, plan, task, subject)
             found.notes += judge.notes
-            with Ticker(f"{subject.encoder} on {task.dataset}", judge.work(), quiet=quiet) as ticker:
+            with Ticker(f"{subject.encoder} on {task.dataset}", judge.work_of(len(task)), quiet=quiet) as ticker:
                 outcomes = _all_batches(judge, state, ticker, found)
             found.outcomes[task.dataset] = outcomes
             found.results += judge.rows(outcomes)
@@ -103,15 +90,11 @@ def _all_batches(judge: _Judge, state: Path | None, ticker: Ticker, found: Evalu
     outcomes = Outcomes()
     header = {"config": judge.plan.hash, "weights": judge.subject.fingerprint}
     for number, batch in enumerate(judge.task.batches(judge.plan.config.batch_size)):
-        batch = batch.to(judge.plan.device)
+        batch = batch.to(judge.device)
         wanted = judge.plan.config.examples if number == 0 else 0
         file = state / f"{judge.task.dataset}-{number:05d}.json" if state else None
         if file is not None and file.is_file():
-            part = read_outcomes(file, **header)
-            if part.keys != list(batch.key):
-                from configs.files import ConfigError
-
-                raise ConfigError(f"{file} is about other images than the data now holds; delete it")
+            part = _finished(file, header, batch, judge.cells)
             ticker.advance(judge.work_of(len(batch)))
             if wanted:
                 found.examples += judge.examples(batch.select(slice(0, wanted)), Ticker.silent())
@@ -125,6 +108,16 @@ def _all_batches(judge: _Judge, state: Path | None, ticker: Ticker, found: Evalu
     return outcomes
 
 
+def _finished(file: Path, header: dict[str, str], batch: ImageBatch, cells: list[Cell]) -> Outcomes:
+    """The outcomes of a batch that was judged before."""
+    part = read_outcomes(file, **header)
+    if part.keys != list(batch.key):
+        raise ConfigError(f"{file} is about other images than the data now holds; delete it")
+    if part.correct.keys() != set(cells):
+        raise ConfigError(f"{file} is damaged (attacks are missing); delete it to evaluate those images again")
+    return part
+
+
 Adversarial = dict[Cell, Tensor]
 
 
@@ -133,12 +126,14 @@ class _Judge:
 
     def __init__(self, encoder: ImageEncoder, plan: Plan, task: ClassificationTask, subject: Subject) -> None:
         self.encoder, self.plan, self.task, self.subject = encoder, plan, task, subject
+        self.device = next(encoder.parameters()).device  # in training that is not always the plan's
+        task.head.to(self.device)
         self.notes: list[dict[str, Any]] = []
         self.defenses = {name: plan.defend(name, encoder, task) for name in plan.config.defenses}
         for name, defense in self.defenses.items():
             if isinstance(defense, TTC) and defense.calibrate:
                 self.notes.append(self._calibrate(name, defense))
-        self.cells = [cell for name in self.defenses for cell in self._cells_of(name)]
+        self.cells = list(dict.fromkeys(cell for name in self.defenses for cell in self._cells_of(name)))
 
     def _cells_of(self, name: str) -> Iterator[Cell]:
         eps, curve = self.plan.threat.eps, self.plan.config.curve
@@ -156,56 +151,36 @@ class _Judge:
     def _calibrate(self, name: str, defense: TTC) -> dict[str, Any]:
         """Set a gate on the tuning split, against the first attack through the bare encoder."""
         assert self.task.tuning is not None
-        from data.images import evaluation_batches
-
-        attack = next(iter(self.plan.attacks.values())).attack
-        classifier = self.task.classifier(self.encoder)
-        clean, attacked = [], []
-        for batch in evaluation_batches(self.task.tuning, self.plan.config.batch_size):
-            batch = batch.to(self.plan.device)
-            with self._named(batch, ATTACK_DRAW):
-                clean.append(batch.x)
-                attacked.append(attack(classifier, batch.x, batch.y, compact=True))
-        keys = noise.keys_of_pixels(torch.cat(clean))
-        with noise.samples(keys, seed=self.plan.config.seed):
-            gate = defense.calibrate_gate(torch.cat(clean), torch.cat(attacked))
-        side = "more" if gate.direction == "above" else "less"
-        return {
-            "title": f"{self.subject.encoder}: the gate of {name}",
-            "text": (
-                f"On the tuning split, attacked images drift {side} under noise than clean ones (AUC {gate.auc:.2f}); "
-                f"the gate counterattacks drifts {gate.direction} {gate.tau:.4f}."
-            ),
-            "histogram": {
-                "title": "embedding drift under noise",
-                "labels": ["clean", "attacked"],
-                "values": [gate.clean.tolist(), gate.attacked.tolist()],
-                "threshold": gate.tau,
-                "direction": gate.direction,
-                "auc": gate.auc,
-            },
-        }
+        gate = calibrate_gate(
+            defense,
+            self.task.classifier(self.encoder),
+            next(iter(self.plan.attacks.values())).attack,
+            (b.to(self.device) for b in evaluation_batches(self.task.tuning, self.plan.config.batch_size)),
+            lambda batch: self._named(batch, ATTACK_DRAW),
+        )
+        return gate_note(self.subject.encoder, name, gate)
 
     def _named(self, batch: ImageBatch, draw: int) -> Any:
         keys = noise.keys_of(batch.key, device=batch.x.device)
         return noise.samples(keys, seed=self.plan.config.seed, draw=draw)
 
     def work_of(self, images: int) -> int:
-        """Progress units of a batch."""
+        """Progress units of so many images."""
         return images * len(self.cells)
-
-    def work(self) -> int:
-        """Progress units of the whole data set."""
-        return self.work_of(len(self.task))
 
     @torch.no_grad()
     def predict(self, defense: ImageEncoder, batch: ImageBatch, x: Tensor) -> Tensor:
         """[B] predicted classes, with noise that no attacker has seen."""
         with self._named(batch, SCORE_DRAW):
-            logits = self.task.classifier(defense)(x)
-        if logits.shape != (len(x), len(self.task.head.classes)) or not torch.isfinite(logits).all():
-            raise ValueError(f"{type(defense).__name__} returned logits that are not finite numbers [B, K]")
-        return logits.argmax(dim=1)
+            z = defense.encode_image(x)
+        expected = (len(x), self.encoder.embedding_dim)
+        if z.shape != expected:
+            raise ValueError(
+                f"{type(defense).__name__} returned {list(z.shape)} instead of embeddings {list(expected)}"
+            )
+        if not torch.isfinite(z).all():
+            raise ValueError(f"{type(defense).__name__} returned embeddings that are not finite")
+        return self.task.head(z).argmax(dim=1)
 
     def batch(self, batch: ImageBatch, ticker: Ticker) -> tuple[Outcomes, Adversarial]:
         """Outcomes of every cell on a batch, and its adversarial images."""
@@ -217,7 +192,7 @@ class _Judge:
             right = self.predict(self.defenses[cell.defense], batch, x) == batch.y
             outcomes.correct[cell] = right.tolist()
             outcomes.seconds[cell] = time.perf_counter() - begin
-            adversarial[cell] = x[: self.plan.config.examples]
+            adversarial[cell] = x[: self.plan.config.examples].clone()  # a view would keep the whole batch
             ticker.advance(len(batch))
         return outcomes, adversarial
 
@@ -232,15 +207,18 @@ class _Judge:
         attack: Attack = planned if at_eps else self.plan.at(cell.eps, cell.attack)
         target = self.encoder if bare else follow(view, defense)
         exact = target is defense or view is View.bpda
-        with self._named(batch, ATTACK_DRAW):
-            x_adv = attack(
-                self.task.classifier(target),
-                batch.x,
-                batch.y,
-                draws=self.plan.config.eot_draws if view is View.eot else 1,
-                # a point just behind the boundary holds only where noise, neighbours and values stay the same
-                compact=not bare and exact and not defense.random and defense.group == 1,
-            )
+        try:
+            with self._named(batch, ATTACK_DRAW):
+                x_adv = attack(
+                    self.task.classifier(target),
+                    batch.x,
+                    batch.y,
+                    draws=self.plan.config.eot_draws if view is View.eot else 1,
+                    # a point just behind the boundary holds only where noise, neighbours and values stay the same
+                    compact=not bare and exact and not defense.random and defense.group == 1,
+                )
+        except ValueError as error:
+            raise ValueError(f"{cell.attack} on {cell.defense} ({view}): {error}") from error
         assert attack.threat.contains(batch.x, x_adv).all(), "an attack left its ball or the box"
         if bare:
             static[cell.attack] = x_adv
@@ -259,45 +237,14 @@ class _Judge:
             self.defenses,
             lambda defense, x: self.predict(defense, few, x),
             lambda: self._named(few, SCORE_DRAW),
-            encoder=self.subject.encoder,
-            classes=self.task.head.classes,
-            norm=self.plan.threat.norm,
+            partial(
+                Example,
+                encoder=self.subject.encoder,
+                norm=self.plan.threat.norm,
+                classes=self.task.head.classes,
+            ),
         )
 
     def rows(self, outcomes: Outcomes) -> list[Result]:
-        """The rows of the outcomes: clean, each attack and view, and the per-sample worst case."""
-        rows = []
-        for name in self.defenses:
-            cells = [cell for cell in self.cells if cell.defense == name]
-            attacked = [c for c in cells if c.attack != CLEAN and c.eps == self.plan.threat.eps]
-            rows.append(self._row(outcomes, Cell(name), [Cell(name)]))
-            rows += [self._row(outcomes, c, [c]) for c in cells if c.attack != CLEAN]
-            if attacked:
-                rows.append(self._row(outcomes, replace(attacked[0], attack=WORST, view=WORST), attacked))
-        return rows
-
-    def _row(self, outcomes: Outcomes, cell: Cell, cells: list[Cell]) -> Result:
-        clean = cell.attack == CLEAN
-        robust = outcomes.robust(cells)
-        low, high = wilson(sum(robust), len(robust))
-        return Result(
-            task=self.task.name,
-            dataset=self.task.dataset,
-            n=len(robust),
-            checkpoint=self.subject.checkpoint,
-            step=self.subject.step,
-            encoder=self.subject.encoder,
-            defense=cell.defense,
-            attack=cell.attack,
-            view=cell.view,
-            norm="none" if clean else self.plan.threat.norm,
-            eps=cell.eps,
-            metric="clean_accuracy" if clean else "robust_accuracy",
-            value=sum(robust) / max(len(robust), 1),
-            low=low,
-            high=high,
-            seconds=round(sum(outcomes.seconds[c] for c in cells), 3),
-            seed=self.plan.config.seed,
-            config=self.plan.hash,
-            artefact=self.defenses[cell.defense].artefact,
-        )
+        """The rows of the outcomes."""
+        return Rows(self.plan, self.task, self.subject, self.defenses).of(outcomes, self.cells)

@@ -43,7 +43,7 @@ class Plan:
         tasks: the data sets.
         defend: (name of a defence, encoder, task) -> the defended encoder.
         attacks: by name.
-        device: where it runs.
+        device: where the encoder is put for it, unless it is already somewhere for training.
         hash: names the config in every row.
     """
 
@@ -97,8 +97,6 @@ def build_plan(config: EvaluateConfig, clip: CLIP, *, prior: DiffusionPrior | No
         prior.to(device)
     threat = Threat(config.threat.norm, config.threat.eps)
     tasks = [classification_task(name, task, clip) for name, task in config.tasks.items()]
-    for task in tasks:
-        task.head.to(device)
     plan = Plan(
         config=config,
         threat=threat,

@@ -21,11 +21,12 @@ class SaveCheckpoints(Checkpoint):
         folder: where to.
         every: optimizer steps.
         keep: newest ones that stay; -1 keeps all.
+        start: step that the run goes on from; its checkpoint is there.
     """
 
-    def __init__(self, folder: Path, /, *, every: int, keep: int = -1) -> None:
+    def __init__(self, folder: Path, /, *, every: int, keep: int = -1, start: int = 0) -> None:
         self.folder, self.every, self.keep = folder, every, keep
-        self._saved = -1
+        self._saved = start
 
     def on_train_batch_end(
         self,
@@ -38,7 +39,7 @@ class SaveCheckpoints(Checkpoint):
         """Save where one is due; accumulated batches do not count twice."""
         step = trainer.global_step
         due = step % self.every == 0 or step == trainer.max_steps
-        if not due or step in (0, self._saved):
+        if not due or step == self._saved:
             return
         self._saved = step
         trainer.save_checkpoint(self.folder / f"step={step:06d}.ckpt", weights_only=False)
@@ -120,7 +121,11 @@ class StepProgress(Callback):
         self.ticker.advance(trainer.global_step - self.done)
         self.done = trainer.global_step
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Take the bar away, also after an error."""
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take the bar away."""
+        self.ticker.__exit__(None, None, None)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Take the bar away after an error too."""
         if hasattr(self, "ticker"):
             self.ticker.__exit__(None, None, None)

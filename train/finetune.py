@@ -48,7 +48,7 @@ def finetune(run: Run) -> Path:
         plan = build_plan(evaluation_config(config.evaluation, model=plain(config.model)), clip)
         callbacks = [EvaluateCheckpoints(plan, run.folder, name=config.encoder)]
 
-    fit(
+    trainer = fit(
         module,
         source,
         run,
@@ -56,8 +56,9 @@ def finetune(run: Run) -> Path:
         title=f"fine-tune {config.encoder}",
         callbacks=callbacks,
     )
-    save_tower(clip.image.visual, export, step=config.optimizer.max_steps, **module.identity)
-    run.finish({"finetune": time.perf_counter() - begin})
+    if trainer.is_global_zero:
+        save_tower(clip.image.visual, export, step=config.optimizer.max_steps, **module.identity)
+        run.finish({"finetune": time.perf_counter() - begin})
     return export
 
 

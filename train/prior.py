@@ -47,7 +47,8 @@ def train_prior(run: Run) -> Path:
         ema_after=config.ema.after,
         seed=config.seed,
     )
-    fit(module, source, run, max_steps=config.optimizer.max_steps, title="train the prior")
-    save_prior(module.ema_prior, export, **identity_of(config, encoder=source.metadata["encoder"]))
-    run.finish({"prior": time.perf_counter() - begin})
+    trainer = fit(module, source, run, max_steps=config.optimizer.max_steps, title="train the prior")
+    if trainer.is_global_zero:
+        save_prior(module.ema_prior, export, **identity_of(config, encoder=source.metadata["encoder"]))
+        run.finish({"prior": time.perf_counter() - begin})
     return export

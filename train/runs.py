@@ -92,9 +92,12 @@ def _unfinished(parent: Path, config_text: str) -> Path | None:
 def _refuse_foreign(folder: Path, config_text: str) -> None:
     if folder.is_file():
         raise ConfigError(f"{folder} is a file; name a folder with --out")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir():
         return
     file = folder / "config.yaml"
+    if {path.name for path in folder.iterdir()} <= {"config.yaml", "env.json"}:
+        file.unlink(missing_ok=True)  # a run that failed before it did anything is replaced
+        return
     if not file.is_file():
         raise ConfigError(f"{folder} holds other files and no run; name a new folder with --out")
     if file.read_text() != config_text:

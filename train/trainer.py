@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -61,10 +63,10 @@ def fit(
     title: str,
     callbacks: Sequence[Callback] = (),
 ) -> pl.Trainer:
-    """Train to ``max_steps``, from the run's newest checkpoint where it has one.
+    """The trainer, done with ``max_steps``; it starts from the run's newest checkpoint where there is one.
 
     Args:
-        module: to train; its weights end up trained.
+        module: its weights end up trained.
         source: of the samples.
         run: its config names trainer, data and seed.
         max_steps: optimizer steps.
@@ -73,6 +75,7 @@ def fit(
 
     Raises:
         ConfigError: Lightning refuses the devices or the strategy.
+        KeyboardInterrupt: somebody pressed Ctrl-C.
     """
     config: TrainerConfig = run.config.trainer
     newest = run.newest_checkpoint()
@@ -87,16 +90,27 @@ def fit(
     own = [
         MetricsTable(run.folder / "metrics.csv", every=config.log_every, start=start),
         StepProgress(title, start=start),
-        SaveCheckpoints(run.checkpoints, every=config.checkpoint_every, keep=config.keep),
+        SaveCheckpoints(run.checkpoints, every=config.checkpoint_every, keep=config.keep, start=start),
     ]
     with warnings.catch_warnings():
         for message in QUIET:
             warnings.filterwarnings("ignore", message)
         trainer = build_trainer(config, max_steps, [*callbacks, *own], run.folder)
-        trainer.fit(module, datamodule=data, ckpt_path=newest, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        with _interruptible(trainer):
+            trainer.fit(module, datamodule=data, ckpt_path=newest, weights_only=True)
     return trainer
+
+
+@contextmanager
+def _interruptible(trainer: pl.Trainer) -> Iterator[None]:
+    """Ctrl-C stays Ctrl-C: Lightning would leave with code 1 and ignore further ones."""
+    try:
+        yield
+    except SystemExit as leave:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from leave
 
 
 def build_trainer(config: TrainerConfig, max_steps: int, callbacks: Sequence[Callback], folder: Path) -> pl.Trainer:

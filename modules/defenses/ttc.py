@@ -128,15 +128,14 @@ class TTC(Defense):
         """The unrolled counterattack with a smooth sign and a smooth gate."""
         return SmoothTTC(self)
 
-    @torch.no_grad()
     def calibrate_gate(self, clean: Tensor, attacked: Tensor) -> GateCalibration:
         """Set tau and its side where they tell attacked from clean images best (balanced accuracy).
 
         Args:
-            clean: [N, 3, H, W] of a tuning split.
-            attacked: the same images, attacked through the bare encoder.
+            clean: [N] drifts of a tuning split (``probe``).
+            attacked: [N] drifts of the same images, attacked through the bare encoder.
         """
-        calm, moved = self.probe(clean)[2].double(), self.probe(attacked)[2].double()
+        calm, moved = clean.double(), attacked.double()
         auc = _auc(calm, moved)  # of "attacked drifts more"
         self.direction = "above" if auc >= 0.5 else "below"
         self.tau = _best_threshold(calm, moved, self.direction)

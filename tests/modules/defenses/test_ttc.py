@@ -115,9 +115,7 @@ def test_with_no_steps_it_is_random_noise_and_with_no_radius_nothing() -> None:
 def test_calibration_finds_threshold_and_side(attacked_drifts_more: bool) -> None:
     ttc = TTC(ConvEncoder(), eps=0.03)
     low, high = torch.linspace(0.1, 0.4, 30), torch.linspace(0.5, 0.9, 30)
-    drifts = iter([low, high] if attacked_drifts_more else [high, low])
-    ttc.probe = lambda x: (x, x, next(drifts))  # pyright: ignore[reportAttributeAccessIssue]
-    gate = ttc.calibrate_gate(images(1), images(1))
+    gate = ttc.calibrate_gate(*((low, high) if attacked_drifts_more else (high, low)))
     assert gate.direction == ("above" if attacked_drifts_more else "below")
     assert 0.4 < gate.tau < 0.5 and gate.auc == 1.0
     assert (ttc.tau, ttc.direction) == (gate.tau, gate.direction)
@@ -125,8 +123,7 @@ def test_calibration_finds_threshold_and_side(attacked_drifts_more: bool) -> Non
 
 def test_calibration_says_that_it_found_nothing_where_there_is_nothing() -> None:
     ttc, same = TTC(ConvEncoder(), eps=0.03), torch.linspace(0.1, 0.9, 40)
-    ttc.probe = lambda x: (x, x, same)  # pyright: ignore[reportAttributeAccessIssue]
-    assert ttc.calibrate_gate(images(1), images(1)).auc == pytest.approx(0.5)
+    assert ttc.calibrate_gate(same, same).auc == pytest.approx(0.5)
 
 
 def test_the_smooth_stand_in_comes_near_the_defence_as_it_sharpens() -> None:
