@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from omegaconf import OmegaConf
@@ -12,6 +12,7 @@ from torch import Tensor
 from configs.families import ATTACKS, DEFENSES, OBJECTIVES
 from configs.family import Family
 from configs.files import ConfigError
+from configs.schema import ViewName
 from modules.encoders.base import ImageEncoder
 from modules.perturb.threat import Threat
 
@@ -79,11 +80,23 @@ def _finetune_faults(tree: Any, missing: set[str]) -> list[str]:
     faults += told
     faults += _family_faults(OBJECTIVES, "objective", tree["objective"], head=object())
     faults += _family_faults(ATTACKS, "attack", tree["attack"], threat=threat)
+    faults += _start_faults(tree)
     if tree["evaluation"] is not None:
         from configs.evaluation import evaluation_config
 
         faults += _tried("evaluation", lambda: evaluation_config(tree["evaluation"], model=tree["model"]))
     return faults
+
+
+def _start_faults(tree: Any) -> list[str]:
+    objective = OBJECTIVES.members.get((tree["objective"] or {}).get("name"))
+    starts_at_the_image = (tree["attack"] or {}).get("random_start") is False
+    if objective is None or not objective.needs_random_start or not starts_at_the_image:
+        return []
+    return [
+        f"attack.random_start: {objective.__name__}'s gradient is exactly zero at the clean image while the student "
+        "equals the original; random_start must stay true"
+    ]
 
 
 def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
@@ -93,6 +106,11 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
         if not tree[section]:
             faults.append(f"{section} is empty; an evaluation needs at least one")
     for name, node in tree["attacks"].items():
+        strange = [view for view in (node or {}).get("views", []) if view not in get_args(ViewName)]
+        faults += [
+            f"attacks.{name}.views: unknown view {view!r}; choose of: {', '.join(get_args(ViewName))}"
+            for view in strange
+        ]
         said = component(node, name, without=ATTACK_ROUTING)
         faults += _family_faults(ATTACKS, f"attacks.{name}", said, threat=threat)
     offered = _probe_offer() if tree["defenses"] else {}

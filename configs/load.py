@@ -80,7 +80,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[tuple[tuple[str, ...], Any
     Raises:
         ConfigError: one is not of that form, all of them listed.
     """
-    bad = [text for text in overrides if not re.match(r"^[\w-]+(\.[\w-]+)*=", text)]
+    bad = [text for text in overrides if not re.match(r"^\w[\w-]*(\.[\w-]+)*=", text)]
     if bad:
         raise ConfigError(f"an override reads key=value, such as trainer.devices=8, not: {', '.join(bad)}")
     found = []

@@ -182,28 +182,23 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv
     try:
-        app(standalone_mode=False)
-    except KeyboardInterrupt:
-        _say("interrupted; start the same command again to go on")
-        code = 130
+        code = app(standalone_mode=False) or 0  # typer turns Ctrl-C into a return value of 130
     except SystemExit as leave:
         code = leave.code if isinstance(leave.code, int) else 2
     except Exception as error:
         if debug:
             raise
         code = _explain(error)
-    else:
-        return
-    sys.exit(code)
+    if code == 130:
+        _say("interrupted; start the same command again to go on")
+    if code:
+        sys.exit(code)
 
 
 def _explain(error: Exception) -> int:
     """Tell a user's mistake in a line; anything else is ours, and says how to see more."""
     import errno
 
-    if isinstance(error, (typer.Abort,)) or type(error).__name__ == "Abort":
-        _say("interrupted; start the same command again to go on")
-        return 130
     if hasattr(error, "format_message"):  # click's own: wrong options
         _say(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]
     elif isinstance(error, OSError) and error.errno == errno.ENOSPC:

@@ -87,18 +87,23 @@ def fit(
         seed=run.config.seed,
         start_batch=start * config.accumulate,
     )
-    own = [
+    callbacks = [*callbacks, *_own_callbacks(run, title, start)]
+    with warnings.catch_warnings():
+        for message in QUIET:
+            warnings.filterwarnings("ignore", message)
+        trainer = build_trainer(config, max_steps, callbacks, run.folder)
+        with _interruptible(trainer):
+            trainer.fit(module, datamodule=data, ckpt_path=newest, weights_only=True)
+    return trainer
+
+
+def _own_callbacks(run: Run, title: str, start: int) -> list[Callback]:
+    config: TrainerConfig = run.config.trainer
+    return [
         MetricsTable(run.folder / "metrics.csv", every=config.log_every, start=start),
         StepProgress(title, start=start),
         SaveCheckpoints(run.checkpoints, every=config.checkpoint_every, keep=config.keep, start=start),
     ]
-    with warnings.catch_warnings():
-        for message in QUIET:
-            warnings.filterwarnings("ignore", message)
-        trainer = build_trainer(config, max_steps, [*callbacks, *own], run.folder)
-        with _interruptible(trainer):
-            trainer.fit(module, datamodule=data, ckpt_path=newest, weights_only=True)
-    return trainer
 
 
 @contextmanager

@@ -42,8 +42,16 @@ class ClassificationTask:
         return len(self.source)
 
     def batches(self, size: int) -> Iterator[ImageBatch]:
-        """Batches of at most ``size`` images, each image once, always in the same order."""
-        yield from evaluation_batches(self.source, size)
+        """Batches of at most ``size`` images, each image once, always in the same order.
+
+        Raises:
+            ValueError: an image has no label, or cannot be read.
+        """
+        for batch in evaluation_batches(self.source, size):
+            if (batch.y < 0).any():
+                key = batch.key[int((batch.y < 0).int().argmax())]
+                raise ValueError(f"{self.dataset}: {key} has no label, and nothing can be right about it; leave it out")
+            yield batch
 
     def classifier(self, encoder: ImageEncoder) -> ZeroShotClassifier:
         """Pixels to logits with this encoder."""
@@ -59,7 +67,7 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP) -> Classifica
         clip: whose text tower writes the head.
 
     Raises:
-        ConfigError: the set has no classes, no templates, or no labels.
+        ConfigError: the set has no classes or no templates.
         ValueError: what ``data.catalog.open_images`` and the head refuse.
     """
     assert clip.text is not None, "a task needs the text tower"

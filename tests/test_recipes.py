@@ -1,0 +1,61 @@
+"""Every shipped recipe says what it is, is accepted, and differs from its siblings where it should."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from launch.job import run_evaluation, run_job
+
+RECIPES = Path(__file__).parents[1] / "configs" / "recipes"
+FILES = sorted(RECIPES.rglob("*.yaml"))
+
+
+def test_there_are_recipes() -> None:
+    assert len(FILES) >= 15
+    assert {file.parent.name for file in FILES} == {"finetune", "prior", "embed", "evaluate", "pretrain"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=[f"{f.parent.name}/{f.stem}" for f in FILES])
+def test_a_recipe_says_what_it_is_for_how_to_run_it_and_what_it_costs(file: Path) -> None:
+    header = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    text = "\n".join(header)
+    assert re.search(r"#   robustclip \w+ ", text) and "cost:" in text and "expect:" in text
+
+
+@pytest.mark.parametrize("file", FILES, ids=[f"{f.parent.name}/{f.stem}" for f in FILES])
+def test_a_recipe_is_accepted_by_a_dry_run(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kind, name = file.parent.name, file.stem
+    if kind == "evaluate":
+        model = ["tasks.imagenet.shards=not-said"] if name == "checkpoint" else ["prior=not-said"]
+        run_evaluation("tiny" if name != "checkpoint" else "ViT-L-14", name, model, None, dry_run=True, command="")
+    else:
+        run_job(kind, name, [], None, dry_run=True, command="")
+    shown = capsys.readouterr().out
+    assert f"{kind} {name}" in shown
+    assert "parameters" in shown
+
+
+def test_a_dry_run_tells_shapes_counts_and_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    run_job("finetune", "fare_vit_l14_eps4", ["trainer.devices=8"], None, dry_run=True, command="")
+    shown = capsys.readouterr().out
+    for told in ("[B, 3, 224, 224]", "[B, 768]", "303,966,208", "20,000 steps", "2,560,000 samples", "FARE", "PGD("):
+        assert told in shown, told
+
+
+def test_fare_and_tecoa_differ_in_two_lines() -> None:
+    lines = [
+        [
+            line
+            for line in (RECIPES / "finetune" / f"{name}_vit_l14_eps4.yaml").read_text().splitlines()
+            if line[:1] != "#"
+        ]
+        for name in ("fare", "tecoa")
+    ]
+    differing = [pair for pair in zip(*lines, strict=True) if pair[0] != pair[1]]
+    assert differing == [
+        ("objective: {name: fare}", "objective: {name: tecoa}"),
+        ("encoder: R-CLIP_F", "encoder: R-CLIP_T"),
+    ]
