@@ -1,10 +1,10 @@
 """Let ``import torchvision`` work where its compiled extension cannot be loaded.
 
-torchvision's Linux wheels are linked against CUDA.  Beside a CPU-only torch the extension does not load, and the import
-dies with "operator torchvision::nms does not exist", although all that open_clip, timm, torchmetrics and Lightning use
-of it is plain Python.  ``install`` adds a hook that acts at the first import of torchvision: where the extension does not
-load, it declares the two operators that torchvision describes to the compiler unconditionally.  Calling them still
-raises torchvision's own error.  Costs nothing until torchvision is imported.
+torchvision's Linux wheels are linked against CUDA.  Beside a CPU-only torch the extension does not load, and the
+import dies with "operator torchvision::nms does not exist", although all that open_clip, timm, torchmetrics and
+Lightning use of it is plain Python.  ``install`` adds a hook that acts at the first import of torchvision: where the
+extension does not load, it declares the two operators that torchvision describes to the compiler unconditionally.
+Calling them still raises torchvision's own error.  Costs nothing until torchvision is imported.
 """
 
 from __future__ import annotations

@@ -23,7 +23,16 @@ COMMANDS = ["demo", "pretrain", "finetune", "embed", "prior", "evaluate", "repor
 
 def robustclip(*arguments: str, then: str = "") -> subprocess.CompletedProcess[str]:
     """The command in a process of its own; ``then`` is run after it."""
-    code = f"import sys; from launch.cli import main\ntry: main()\nexcept SystemExit as e: code = e.code\nelse: code = 0\n{then}\nsys.exit(code)"
+    code = "\n".join(
+        [
+            "import sys; from launch.cli import main",
+            "try: main()",
+            "except SystemExit as leave: code = leave.code",
+            "else: code = 0",
+            then,
+            "sys.exit(code)",
+        ]
+    )
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
 
 
