@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -82,8 +81,3 @@ def test_a_device_that_is_not_there_is_refused_with_the_way_out() -> None:
     for name in ("cuda:77", "abacus"):
         with pytest.raises(ConfigError, match=f"device '{name}' is not to be had here; say device=auto"):
             device_of(name)
-
-
-def test_a_plan_can_be_changed_without_changing_the_other(planned: Planned) -> None:
-    plan = planned()
-    assert replace(plan, hash="x").hash != plan.hash

@@ -1,0 +1,77 @@
+"""Where a run lives, and that it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs.files import ConfigError
+from configs.load import load_config
+from train.runs import Run, open_run
+
+CONFIG = load_config("finetune", "fare_tiny_eps4")
+OTHER = load_config("finetune", "fare_tiny_eps4", ["seed=1"])
+
+
+def begun(run: Run) -> Run:
+    """A run that has done something."""
+    run.checkpoints.mkdir(parents=True)
+    return run
+
+
+def test_an_unfinished_run_with_the_same_config_goes_on_and_a_finished_one_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = begun(open_run("fare", CONFIG, None))
+    assert first.folder.parent == Path("runs/fare")
+    assert open_run("fare", CONFIG, None).folder == first.folder
+    assert open_run("fare", OTHER, None).folder != first.folder
+    first.finish({"finetune": 2.0})
+    assert open_run("fare", CONFIG, first.folder).finished
+    assert open_run("fare", CONFIG, None).folder != first.folder
+
+
+def test_a_folder_with_another_config_or_other_files_is_refused(tmp_path: Path) -> None:
+    begun(open_run("fare", CONFIG, tmp_path / "run"))
+    with pytest.raises(ConfigError, match="holds a run with another config"):
+        open_run("fare", OTHER, tmp_path / "run")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.txt").touch()
+    with pytest.raises(ConfigError, match="holds other files and no run"):
+        open_run("fare", CONFIG, tmp_path / "photos")
+    with pytest.raises(ConfigError, match="is a file"):
+        open_run("fare", CONFIG, tmp_path / "photos" / "a.txt")
+
+
+def test_a_run_that_never_began_is_replaced(tmp_path: Path) -> None:
+    open_run("fare", CONFIG, tmp_path / "run")
+    assert not open_run("fare", OTHER, tmp_path / "run").finished
+    assert "seed: 1" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_the_newest_whole_checkpoint_is_found_and_damaged_ones_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = begun(open_run("fare", CONFIG, tmp_path / "run"))
+    assert run.newest_checkpoint() is None
+    for step in (5, 10, 15):
+        torch.save({"step": step}, run.checkpoints / f"step={step:06d}.ckpt")
+    newest = run.checkpoints / "step=000015.ckpt"
+    assert run.newest_checkpoint() == newest
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert run.newest_checkpoint() == run.checkpoints / "step=000010.ckpt"
+    assert "step=000015.ckpt is damaged" in capsys.readouterr().out
+
+
+def test_the_seconds_of_a_run_that_went_on_are_kept(tmp_path: Path) -> None:
+    import json
+
+    run = open_run("fare", CONFIG, tmp_path / "run", command="robustclip finetune fare")
+    run.finish({"a": 5.0, "b": 1.0})
+    run.finish({"a": 0.1, "c": 2.0})
+    environment = json.loads((run.folder / "env.json").read_text())
+    assert environment["phases"] == {"a": 5.0, "b": 1.0, "c": 2.0} and environment["seconds"] == 8.0
+    assert environment["command"] == "robustclip finetune fare" and environment["versions"]["torch"]
