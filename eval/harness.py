@@ -25,12 +25,11 @@ from eval.rows import Rows, Subject
 from eval.tasks.classification import ClassificationTask
 from modules import noise
 from modules.attacks.base import Attack
-from modules.defenses.base import View, follow
+from modules.defenses.base import Undefended, View, follow
 from modules.defenses.ttc import TTC
 from modules.encoders.base import ImageEncoder, frozen
 
 ATTACK_DRAW, SCORE_DRAW = 0, 1_000_003  # the attacker never sees the noise that it is scored on
-UNDEFENDED = "none"
 
 
 @dataclass
@@ -140,7 +139,7 @@ class _Judge:
         yield Cell(name)
         for view in self.defenses[name].views():
             for attack, planned in self.plan.attacks.items():
-                if view in planned.views or name == UNDEFENDED:
+                if view in planned.views or isinstance(self.defenses[name], Undefended):
                     yield Cell(name, attack, view.value, eps)
         if name in curve.defenses:
             for radius in curve.eps:
@@ -200,7 +199,7 @@ class _Judge:
         """The adversarial images of a cell; those of the bare encoder are made once and shared."""
         defense, view = self.defenses[cell.defense], View(cell.view)
         at_eps = cell.eps == self.plan.threat.eps
-        bare = view is View.transfer or (cell.defense == UNDEFENDED and at_eps)
+        bare = view is View.transfer or (isinstance(defense, Undefended) and at_eps)
         if bare and cell.attack in static:
             return static[cell.attack]
         planned = self.plan.attacks[cell.attack].attack
