@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
 
 from configs.files import ConfigError
@@ -92,7 +93,7 @@ def fit(
         for message in QUIET:
             warnings.filterwarnings("ignore", message)
         trainer = build_trainer(config, max_steps, callbacks, run.folder)
-        with _interruptible(trainer):
+        with _interruptible():
             trainer.fit(module, datamodule=data, ckpt_path=newest, weights_only=True)
     return trainer
 
@@ -107,14 +108,15 @@ def _own_callbacks(run: Run, title: str, start: int) -> list[Callback]:
 
 
 @contextmanager
-def _interruptible(trainer: pl.Trainer) -> Iterator[None]:
+def _interruptible() -> Iterator[None]:
     """Ctrl-C stays Ctrl-C: Lightning would leave with code 1 and ignore further ones."""
+    handler = signal.getsignal(signal.SIGINT)
     try:
         yield
     except SystemExit as leave:
-        if not trainer.interrupted:
+        if not isinstance(leave.__context__, KeyboardInterrupt):
             raise
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, handler)
         raise KeyboardInterrupt from leave
 
 
@@ -145,6 +147,6 @@ def build_trainer(config: TrainerConfig, max_steps: int, callbacks: Sequence[Cal
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
         )
-    except (ValueError, RuntimeError, ImportError) as error:
+    except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"trainer: {reason}") from error

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from eval.harness import SCORE_DRAW, Evaluation, evaluate
+from eval.harness import Evaluation, evaluate
 from eval.outcomes import Cell
 from eval.plan import Plan
 from eval.rows import Subject
-from modules import noise
-from modules.defenses.base import Defense
-from modules.encoders.base import ImageEncoder
 from modules.encoders.clip import CLIP
 
 Planned = Callable[..., Plan]
@@ -28,73 +22,6 @@ CLIP_ITSELF = Subject("CLIP")
 
 def flags(found: Evaluation) -> Mapping[Cell, list[bool]]:
     return found.outcomes["digits"].correct
-
-
-def behind(plan: Plan, *defenses: Callable[[ImageEncoder], Defense]) -> Plan:
-    """The plan with other defences under the names of its own."""
-    made = dict(zip(plan.config.defenses, defenses, strict=True))
-    return replace(plan, defend=lambda name, encoder, task: made[name](encoder))
-
-
-class Spy(Defense):
-    """Does nothing, and remembers every batch it saw with the draw of the noise that held there."""
-
-    def __init__(self, encoder: ImageEncoder) -> None:
-        super().__init__(encoder)
-        self.seen: list[tuple[int, Tensor]] = []
-
-    def purify_pixels(self, x: Tensor) -> Tensor:
-        scope = noise.scope()
-        assert scope is not None
-        self.seen.append((scope.draw, x.detach().clone()))
-        return x
-
-    def scored(self) -> list[Tensor]:
-        return [x for draw, x in self.seen if draw == SCORE_DRAW]
-
-
-class RandomSpy(Spy):
-    random = True
-
-
-class NotANumber(Defense):
-    def purify_latent(self, z: Tensor) -> Tensor:
-        return z / 0 * 0
-
-
-class Short(Defense):
-    def purify_latent(self, z: Tensor) -> Tensor:
-        return z[:, 1:]
-
-
-class Lost(Defense):
-    def purify_latent(self, z: Tensor) -> Tensor:
-        return z[1:]
-
-
-class BrokenGradient(Defense):
-    """Sound until somebody follows its gradient."""
-
-    def purify_latent(self, z: Tensor) -> Tensor:
-        return z * torch.nan if torch.is_grad_enabled() else z
-
-
-@pytest.mark.parametrize(
-    ("broken", "said"),
-    [
-        (NotANumber, "NotANumber returned embeddings that are not finite"),
-        (Short, r"Short returned \[20, 127\] instead of embeddings \[20, 128\]"),
-        (Lost, r"Lost returned \[19, 128\] instead of embeddings \[20, 128\]"),
-        (BrokenGradient, r"apgd on broken \(adaptive\): .* not finite"),
-    ],
-)
-def test_a_defence_that_returns_nonsense_is_named_in_one_line(
-    broken: type[Defense], said: str, clip: CLIP, planned: Planned
-) -> None:
-    plan = behind(planned("defenses={broken: {name: none}}"), broken)
-    with pytest.raises(ValueError, match=said) as caught:
-        evaluate(clip.image, plan, CLIP_ITSELF)
-    assert "\n" not in str(caught.value)
 
 
 def test_rows_count_what_the_outcomes_say(clip: CLIP, planned: Planned) -> None:
@@ -186,27 +113,6 @@ def test_no_global_generator_is_moved(clip: CLIP, planned: Planned) -> None:
     assert before[1:] == (str(np.random.get_state()), random.getstate())
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_the_encoder_is_left_as_it_was(fails: bool, clip: CLIP, planned: Planned) -> None:
-    encoder = copy.deepcopy(clip.image).train()
-    next(encoder.parameters()).requires_grad_(False)
-    encoder.visual.ln_post.eval()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-    plan = planned("defenses={none: {}}")
-
-    def state() -> list[bool]:
-        return [m.training for m in encoder.modules()] + [p.requires_grad for p in encoder.parameters()]
-
-    before = state()
-    assert len(set(before)) == 2
-    if fails:
-        with pytest.raises(ValueError, match="not finite"):
-            evaluate(encoder, behind(plan, NotANumber), CLIP_ITSELF)
-    else:
-        evaluate(encoder, plan, CLIP_ITSELF)
-    assert state() == before
-    assert all(p.grad is None for p in encoder.parameters())
-
-
 def test_without_a_radius_an_attack_finds_the_clean_image(clip: CLIP, planned: Planned) -> None:
     legacy = "clipure_cos_legacy: {name: clipure_cos, mode: legacy}"
     plan = planned("threat.eps=0", f"defenses={{none: {{}}, random_noise: {{}}, ttc: {{}}, {legacy}}}")
@@ -214,32 +120,6 @@ def test_without_a_radius_an_attack_finds_the_clean_image(clip: CLIP, planned: P
     assert len(correct) > 10
     for cell, right in correct.items():
         assert right == correct[Cell(cell.defense)]
-
-
-def test_an_attack_on_the_bare_encoder_is_shared_by_all_defences(clip: CLIP, planned: Planned) -> None:
-    plan = planned("defenses={one: {name: none}, two: {name: none}, three: {name: none}}", "views=[transfer]")
-    spies = [Spy(clip.image) for _ in range(3)]
-    evaluate(clip.image, behind(plan, *(lambda encoder, s=s: s for s in spies)), CLIP_ITSELF)
-    looks = [spy.scored() for spy in spies]
-    assert [len(look) for look in looks] == [2, 2, 2]  # clean, and attacked
-    assert not torch.equal(*looks[0])
-    for one, other in pairwise(looks):
-        assert torch.equal(one[1], other[1])
-
-
-def test_the_attacker_never_sees_the_noise_that_it_is_scored_on(clip: CLIP, planned: Planned) -> None:
-    plan = planned("defenses={spied: {name: none}}", "views=[adaptive, eot]")
-    spy = RandomSpy(clip.image)
-    evaluate(clip.image, behind(plan, lambda encoder: spy), CLIP_ITSELF)
-    draws = [draw for draw, _ in spy.seen]
-    assert draws.count(SCORE_DRAW) == 3  # one look each: clean, adaptive, eot
-    attacks = [draw for draw in draws if draw != SCORE_DRAW]
-    assert {0, 1, 2, 3} < set(attacks)  # adaptive stays at draw 0, eot goes on to fresh ones
-    x = torch.zeros(2, 3)
-    with noise.samples(torch.arange(2), draw=0):
-        attacked = noise.uniform(x, "any")
-    with noise.samples(torch.arange(2), draw=SCORE_DRAW):
-        assert not torch.equal(attacked, noise.uniform(x, "any"))
 
 
 def test_the_released_gradient_of_clipure_overstates_its_robustness(clip: CLIP, planned: Planned) -> None:
