@@ -18,6 +18,7 @@ from modules.perturb.threat import Threat
 
 ATTACK_ROUTING = ("views",)
 _PROBE_DIM = 8
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # weights stay whole: every checkpoint is judged at full precision
 
 
 class _ProbeEncoder(ImageEncoder):
@@ -65,8 +66,8 @@ def _training_faults(tree: Any, missing: set[str]) -> list[str]:
     optimizer = dict(tree["optimizer"])
     faults += _tried("optimizer", lambda: OptimizerSettings(**{**optimizer, "betas": tuple(optimizer["betas"])}))
     strategy, precision = str(tree["trainer"]["strategy"]), str(tree["trainer"]["precision"])
-    if precision not in ("32-true", "16-mixed", "bf16-mixed", "bf16-true", "16-true", "64-true"):
-        faults.append(f"trainer.precision: unknown {precision!r}; choose e.g. 32-true or bf16-mixed")
+    if precision not in _PRECISIONS:
+        faults.append(f"trainer.precision: {precision!r} is not to be had; choose one of: {', '.join(_PRECISIONS)}")
     if "stage_3" in strategy or strategy == "fsdp":
         faults.append(
             f"trainer.strategy: {strategy!r} shards the weights under the attack; use ddp or deepspeed_stage_2"
