@@ -90,7 +90,7 @@ def _finetune_faults(tree: Any, missing: set[str]) -> list[str]:
 
 
 def _start_faults(tree: Any) -> list[str]:
-    objective = OBJECTIVES.members.get((tree["objective"] or {}).get("name"))
+    objective = OBJECTIVES.members.get(str((tree["objective"] or {}).get("name")))
     starts_at_the_image = (tree["attack"] or {}).get("random_start") is False
     if objective is None or not objective.needs_random_start or not starts_at_the_image:
         return []
