@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
@@ -29,30 +29,61 @@ class Search:
     Attacks ascend it like any per-image loss; whatever they ask about inside ball and box is a candidate, so no
     attack can lose an adversarial it has found.
 
+    Args:
+        looks: classifiers whose losses are averaged, mostly one.
+        x: [B, C, H, W] the images.
+        y: [B] labels.
+        threat: the ball.
+        draws: looks at fresh noise that every loss is averaged over (expectation over transformation).
+        compact: leave out images once they fool the classifier.  Cheaper; the points found lie just behind the
+            decision boundary and are of no use against other defences.  Not for batch-coupled classifiers.
+        judge: what really decides, where ``looks`` only stand in for it; asked at every ``judge_every``-th point.
+        penalty: pixels -> [B], taken off every loss: what an attacker has to avoid beside being right.
+        judge_every: see ``judge``.
+
     Attributes:
         worst: [B, C, H, W] the candidate with the largest margin over the label, at first the images themselves.
         margin: [B] that margin; positive where the classifier is fooled.
         index: [B'] the images the attack still works on.
+        clean: [B, K] logits of the images themselves, once ``begin`` was called.
+        salt: prefix of the names of random numbers; tells apart attacks that share a search.
+        notes: what an attack had to do otherwise than told, in words.
     """
 
     def __init__(
         self,
-        classifier: Classifier,
+        looks: Classifier | Sequence[Classifier],
         x: Tensor,
         y: Tensor,
         threat: Threat,
         *,
-        draws: int,
-        compact: bool,
+        draws: int = 1,
+        compact: bool = False,
+        judge: Classifier | None = None,
+        penalty: Loss | None = None,
+        judge_every: int = 5,
     ) -> None:
-        self.classifier, self.x, self.y, self.threat = classifier, x, y, threat
+        self.looks: tuple[Classifier, ...] = tuple(looks) if isinstance(looks, Sequence) else (looks,)
+        self.x, self.y, self.threat = x, y, threat
         self.draws, self.compact = draws, compact
+        self.judge, self.penalty, self.judge_every = judge, penalty, judge_every
         self.worst = x.clone()
         self.margin = torch.full((len(x),), -torch.inf, device=x.device)
         self.index = torch.arange(len(x), device=x.device)
+        self.clean = torch.empty(len(x), 0)
+        self.salt = ""
+        self.notes: list[str] = []
         self._scope = noise.scope()
         self._calls = 0
+        self._asked = 0
         self.aim(margin, (y,))
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Look at the images themselves."""
+        self.aim(margin, (self.y,))
+        self.index = torch.arange(len(self.x), device=self.x.device)
+        self.clean = self.logits(self.x, judged=True)
 
     def aim(self, loss: LabelLoss, labels: Labels) -> None:
         """Ascend another label loss from now on, at first over all images that are still standing."""
@@ -61,27 +92,51 @@ class Search:
         if self.compact:
             self.index = self.index[self.margin <= 0]
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """[B'] the label loss of the points x [B', C, H, W] of the images ``index``; remembers the points."""
-        labels = tuple(label[self.index] for label in self.labels)
-        values, margins = [], []
-        for _ in range(self.draws):
-            logits = self._logits(x)
-            values.append(self.loss(logits, *labels))
-            margins.append(margin(logits.detach(), labels[0]))
-        self._remember(x.detach(), torch.stack(margins).mean(dim=0))
-        return torch.stack(values).mean(dim=0)
+    def __call__(self, x: Tensor, *, judged: bool = False) -> Tensor:
+        """[B'] the label loss of the points x [B', C, H, W] of the images ``index``; remembers the points.
 
-    def _logits(self, x: Tensor) -> Tensor:
+        Args:
+            x: the points.
+            judged: ask the judge about these, whatever their number.
+        """
+        labels = tuple(label[self.index] for label in self.labels)
+        answers = self._answers(x)
+        self._remember(x.detach(), answers, judged=judged)
+        value = torch.stack([self.loss(logits, *labels) for logits in answers]).mean(dim=0)
+        return value if self.penalty is None else value - self._avoided(x)
+
+    def logits(self, x: Tensor, *, judged: bool = False) -> Tensor:
+        """[B', K] logits, averaged over looks and draws, of the points of ``index``; remembers the points."""
+        answers = self._answers(x)
+        self._remember(x.detach(), answers, judged=judged)
+        return torch.stack(answers).mean(dim=0)
+
+    def _answers(self, x: Tensor) -> list[Tensor]:
+        """Logits of every look and draw, each [B', K]."""
+        return [self._ask(look, x) for _ in range(self.draws) for look in self.looks]
+
+    def _ask(self, look: Classifier, x: Tensor) -> Tensor:
         with noise.subset(self.index, of=self._scope):
             if self.draws == 1:
-                return self.classifier(x)
+                return look(x)
             self._calls += 1
             with noise.redraw(x, self._calls):  # fresh noise at every look: the loss averages over draws
-                return self.classifier(x)
+                return look(x)
+
+    def _avoided(self, x: Tensor) -> Tensor:
+        assert self.penalty is not None
+        with noise.subset(self.index, of=self._scope):
+            return self.penalty(x)
 
     @torch.no_grad()
-    def _remember(self, x: Tensor, value: Tensor) -> None:
+    def _remember(self, x: Tensor, answers: Sequence[Tensor], *, judged: bool) -> None:
+        self._asked += 1
+        if self.judge is not None:
+            if not judged and self._asked % self.judge_every:
+                return
+            answers = [self._ask(self.judge, x) for _ in range(self.draws)]
+        y = self.y[self.index]
+        value = torch.stack([margin(logits.detach().float(), y) for logits in answers]).mean(dim=0)
         if not torch.isfinite(value).all():
             raise ValueError("the classifier returned logits that are not finite; its robustness is undefined")
         better = (value > self.margin[self.index]) & self.threat.contains(self.x[self.index], x)
@@ -107,10 +162,15 @@ class Attack(ABC):
     ascends its own label loss against a classifier, over all restarts, and returns the worst point ever looked at.
     Both results lie in ball and box whatever the attack does.
 
+    Attributes:
+        gradient_free: it only asks for answers, never for a gradient.
+
     Args:
         threat: the ball.
         restarts: independent runs; each works on the images that are still standing.
     """
+
+    gradient_free: bool = False
 
     def __init__(self, threat: Threat, /, *, restarts: int = 1) -> None:
         if restarts < 1:
@@ -143,36 +203,38 @@ class Attack(ABC):
     def __call__(
         self, classifier: Classifier, x: Tensor, y: Tensor, *, draws: int = 1, compact: bool = False
     ) -> Tensor:
-        """The most adversarial images [B, C, H, W] found.
-
-        Args:
-            classifier: pixels [B, C, H, W] -> logits [B, K].
-            x: images in [0, 1].
-            y: labels [B].
-            draws: looks that every loss is averaged over, each with fresh noise (expectation over transformation).
-            compact: leave out images once they fool the classifier.  Cheaper; the points found lie just behind the
-                decision boundary and are of no use against other defences.  Not for batch-coupled classifiers.
+        """The most adversarial images [B, C, H, W] found; arguments as in ``Search``.
 
         Raises:
             ValueError: the classifier returned logits that are not finite.
         """
-        search = Search(classifier, x, y, self.threat, draws=draws, compact=compact)
-        with torch.no_grad():
-            search(x)
-            logits = classifier(x)
-        if self.threat.eps == 0:
-            return x.clone()
-        for number, (loss, labels) in enumerate(self.label_losses(logits, y)):
+        return self.on(Search(classifier, x, y, self.threat, draws=draws, compact=compact))
+
+    @final
+    def on(self, search: Search) -> Tensor:
+        """The most adversarial images [B, C, H, W] of a search, this attack's and those before it.
+
+        Raises:
+            ValueError: the classifier returned logits that are not finite.
+        """
+        if search.clean.shape[1] == 0:
+            search.begin()
+        if self.threat.eps > 0:
+            self._run(search)
+        return search.worst
+
+    def _run(self, search: Search) -> None:
+        """Look for worse points: every label loss, every restart."""
+        for number, (loss, labels) in enumerate(self.label_losses(search.clean, search.y)):
             for restart in range(self.restarts):
                 search.aim(loss, labels)
                 if len(search.index) == 0:
-                    return search.worst
+                    return
                 with noise.subset(search.index):
-                    x_adv = self.perturb(search, x[search.index], f"{number}/{restart}")
+                    x_adv = self.perturb(search, search.x[search.index], f"{search.salt}{number}/{restart}")
                 if 0 < len(x_adv) == len(search.index):
                     with torch.no_grad():
-                        search(x_adv)
-        return search.worst
+                        search(x_adv, judged=True)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))

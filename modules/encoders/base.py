@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -25,6 +25,10 @@ class ImageEncoder(nn.Module, ABC):
     @abstractmethod
     def encode_image(self, x: Tensor) -> Tensor:
         """Embeddings [B, D], not normalised, of x [B, 3, H, W] in [0, 1]."""
+
+    def logits(self, x: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+        """Logits [B, K] of x [B, 3, H, W] by a head that reads embeddings; what votes over looks overrides this."""
+        return head(self.encode_image(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """The same as ``encode_image``."""

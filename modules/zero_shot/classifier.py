@@ -22,4 +22,4 @@ class ZeroShotClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [B, K] of x [B, 3, H, W] in [0, 1]."""
-        return self.head(self.encoder.encode_image(x))
+        return self.encoder.logits(x, self.head)
