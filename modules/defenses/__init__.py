@@ -1,8 +1,9 @@
 """Defences: encoders around an encoder, and the views an attacker can have of them."""
 
-from modules.defenses.base import Defense, Undefended, View, follow, undefended
+from modules.defenses.base import Defense, Undefended, View
 from modules.defenses.clipure_cos import CLIPureCos
 from modules.defenses.random_noise import RandomNoise
+from modules.defenses.routes import Route, route, undefended
 from modules.defenses.ttc import TTC
 
 __all__ = [
@@ -10,8 +11,9 @@ __all__ = [
     "CLIPureCos",
     "Defense",
     "RandomNoise",
+    "Route",
     "Undefended",
     "View",
-    "follow",
+    "route",
     "undefended",
 ]

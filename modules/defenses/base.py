@@ -1,11 +1,9 @@
-"""A defended encoder is an encoder; the gradient an attacker follows through it is a choice, and has a name."""
+"""A defended encoder is an encoder; whose gradient an attacker follows through it is a choice, and has a name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 
-import torch
 from torch import Tensor
 
 from modules.encoders.base import ImageEncoder
@@ -16,9 +14,15 @@ class View(StrEnum):
 
     Attributes:
         transfer: the bare encoder's; the defence is met only when the finished image is scored.
-        adaptive: the defence's own, exactly or by its smooth stand-in where a sign or a gate has no derivative.
+        adaptive: the defence's own, exactly, or by a smooth stand-in where a sign or a gate has no derivative.
         bpda: the defence's values forwards, the identity backwards (arXiv:1802.00420).
         eot: as ``adaptive``, with loss and gradient averaged over fresh draws of the defence's noise.
+        smooth: of a copy whose signs and gates are smooth, values included.
+        gate: as ``adaptive``, while keeping the defence's gate from opening.
+        surrogate: of a cheaper copy of the defence.
+        trajectory: of the defence stopped after each of its steps, all losses averaged.
+        ensemble: of the bare and the defended encoder together, losses averaged.
+        query: nobody's; the attacker only asks for answers.
         released: what the authors' released code hands out, where that differs from the exact gradient.
     """
 
@@ -26,13 +30,20 @@ class View(StrEnum):
     adaptive = "adaptive"
     bpda = "bpda"
     eot = "eot"
+    smooth = "smooth"
+    gate = "gate"
+    surrogate = "surrogate"
+    trajectory = "trajectory"
+    ensemble = "ensemble"
+    query = "query"
     released = "released"
 
 
 class Defense(ImageEncoder):
     """An encoder that purifies pixels, or the latent, or both, around another encoder.
 
-    A new defence overrides ``purify_pixels`` or ``purify_latent`` and gets every view from here.
+    A new defence overrides ``purify_pixels`` or ``purify_latent``, and those of the hooks for attackers
+    (``differentiable`` and below) that it has an answer to; the views follow from them (``modules.defenses.routes``).
 
     Attributes:
         random: it draws noise (``modules.noise``); evaluated by ``eot`` too.
@@ -68,67 +79,41 @@ class Defense(ImageEncoder):
         """The encoder an adaptive attacker differentiates; itself, unless its own gradient is cut or zero."""
         return self
 
+    def smoothed(self) -> ImageEncoder | None:
+        """A copy whose signs and gates are smooth; None where there is nothing to smooth."""
+        return None
+
+    def cheaper(self) -> ImageEncoder | None:
+        """The same defence with less work; None where it cannot work less."""
+        return None
+
+    def iterates(self) -> list[ImageEncoder]:
+        """The defence stopped after each of its steps but the last; empty where it takes no steps."""
+        return []
+
+    def gate(self, x: Tensor) -> Tensor | None:
+        """[B] how far x [B, 3, H, W] opens the gate: positive where the defence acts, 1 for the gate's own size.
+
+        Differentiable.  None where the defence always acts.
+        """
+        return None
+
     def views(self) -> tuple[View, ...]:
-        """The views that say something about this defence."""
-        views = [View.transfer, View.adaptive, View.bpda]
-        if self.random:
-            views.append(View.eot)
-        if self.artefact:
-            views.append(View.released)
-        return tuple(views)
+        """The views that say something about this defence: those of its hooks, and those of every defence."""
+        hooks = {
+            View.eot: self.random,
+            View.smooth: self.smoothed() is not None,
+            View.gate: type(self).gate is not Defense.gate,
+            View.surrogate: self.cheaper() is not None,
+            View.trajectory: bool(self.iterates()),
+            View.released: bool(self.artefact),
+        }
+        return tuple(view for view in View if hooks.get(view, True))
 
 
 class Undefended(Defense):
     """The encoder as it is, under the name ``none``."""
 
     def views(self) -> tuple[View, ...]:
-        """There is nothing to see through: the encoder's own gradient."""
-        return (View.adaptive,)
-
-
-class StraightThrough(ImageEncoder):
-    """A defence's values with the gradient of the bare encoder (BPDA with the identity, arXiv:1802.00420).
-
-    Args:
-        defense: the defence.
-    """
-
-    def __init__(self, defense: ImageEncoder, /) -> None:
-        super().__init__()
-        self.defense = defense
-        self.embedding_dim, self.image_size = defense.embedding_dim, defense.image_size
-
-    def encode_image(self, x: Tensor) -> Tensor:
-        """Embeddings [B, D], equal to the defence's."""
-        if not isinstance(self.defense, Defense):
-            return self.defense.encode_image(x)
-        moved = _value_of(self.defense.purify_pixels, x)
-        z = StraightThrough(self.defense.encoder).encode_image(moved)
-        return _value_of(self.defense.purify_latent, z)
-
-
-def _value_of(hook: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
-    """A hook's value with the gradient of the identity."""
-    with torch.no_grad():
-        purified = hook(value.detach())
-    return value + (purified - value).detach()
-
-
-def undefended(encoder: ImageEncoder) -> ImageEncoder:
-    """The encoder at the bottom of a stack of defences."""
-    while isinstance(encoder, Defense):
-        encoder = encoder.encoder
-    return encoder
-
-
-def follow(view: View, defense: Defense) -> ImageEncoder:
-    """The encoder whose gradient an attacker with this view follows."""
-    match view:
-        case View.transfer:
-            return undefended(defense)
-        case View.adaptive | View.eot:
-            return defense.differentiable()
-        case View.bpda:
-            return StraightThrough(defense)
-        case View.released:
-            return defense
+        """There is nothing to see through: the encoder's own gradient, or none."""
+        return (View.adaptive, View.query)

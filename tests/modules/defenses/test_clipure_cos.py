@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modules.defenses import CLIPureCos, View, follow
+from modules.defenses import CLIPureCos, View, route
 from modules.defenses.clipure_cos import angle_after, angle_to, rotate
 from tests.modules.toys import LinearEncoder
 
@@ -124,7 +124,7 @@ def test_a_latent_on_the_template_or_opposite_stays_finite_with_its_gradient() -
 
 def gradient(defense: CLIPureCos, view: View, x: Tensor, head: Tensor) -> Tensor:
     leaf = x.clone().requires_grad_()
-    logits = 100 * F.normalize(follow(view, defense).encode_image(leaf), dim=1) @ head.T
+    logits = 100 * F.normalize(route(view, defense).looks[0].encode_image(leaf), dim=1) @ head.T
     (grad,) = torch.autograd.grad(F.cross_entropy(logits, torch.zeros(len(x), dtype=torch.long)), leaf)
     return grad
 

@@ -1,0 +1,128 @@
+"""From a view to what an attacker does: whose losses it averages, what it avoids, and who decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from modules.defenses.base import Defense, View
+from modules.encoders.base import ImageEncoder
+from modules.perturb.losses import Loss
+
+GATE_MARGIN = 0.2  # how far below opening an evader stays, in units of the gate
+GATE_WEIGHT = 20.0  # of the penalty against a label loss
+
+
+@dataclass(frozen=True)
+class Route:
+    """How an attacker goes about a defence.
+
+    Attributes:
+        looks: encoders whose losses are averaged.
+        faithful: their values are the defence's own, so that nobody else need judge the points.
+        averaged: every loss is averaged over draws of the noise.
+        penalty: pixels -> [B], what the attacker avoids beside being right.
+    """
+
+    looks: tuple[ImageEncoder, ...]
+    faithful: bool = False
+    averaged: bool = False
+    penalty: Loss | None = None
+
+
+def route(view: View, defense: Defense) -> Route:
+    """The route of a view that the defence has.
+
+    Raises:
+        ValueError: it does not have this view.
+    """
+    if view not in defense.views():
+        raise ValueError(f"{type(defense).__name__} has no view {view}; it has {', '.join(defense.views())}")
+    exact = defense.differentiable()
+    through = partial(Route, averaged=defense.random)
+    faithful = getattr(exact, "faithful", True)
+    match view:
+        case View.transfer:
+            return Route((undefended(defense),))
+        case View.adaptive:
+            return Route((exact,), faithful)
+        case View.eot:
+            return Route((exact,), faithful, averaged=True)
+        case View.bpda:
+            return through((StraightThrough(defense),), faithful=True)
+        case View.smooth:
+            return through(_some(defense.smoothed()))
+        case View.gate:
+            return through((exact,), faithful=faithful, penalty=partial(_opening, defense))
+        case View.surrogate:
+            return through(_some(defense.cheaper()))
+        case View.trajectory:
+            return through((*defense.iterates(), exact))
+        case View.ensemble:
+            return through((undefended(defense), exact))
+        case View.query:
+            return Route((defense,), faithful=True, averaged=defense.random)
+        case View.released:
+            return Route((defense,), faithful=True)
+
+
+def _some(encoder: ImageEncoder | None) -> tuple[ImageEncoder, ...]:
+    assert encoder is not None, "a view without its hook"
+    return (encoder,)
+
+
+def _opening(defense: Defense, x: Tensor) -> Tensor:
+    """[B] penalty on images that open the defence's gate, or nearly."""
+    opening = defense.gate(x)
+    assert opening is not None
+    return GATE_WEIGHT * (opening + GATE_MARGIN).clamp_min(0.0)
+
+
+class StraightThrough(ImageEncoder):
+    """A defence's values with the gradient of the bare encoder (BPDA with the identity, arXiv:1802.00420).
+
+    A defence that averages several looks, and so overrides ``encode_image``, keeps its values too: what it adds to
+    the bare encoder's embedding is taken for a constant.
+
+    Args:
+        defense: the defence.
+    """
+
+    def __init__(self, defense: ImageEncoder, /) -> None:
+        super().__init__()
+        self.defense = defense
+        self.embedding_dim, self.image_size = defense.embedding_dim, defense.image_size
+
+    def encode_image(self, x: Tensor) -> Tensor:
+        """Embeddings [B, D], equal to the defence's."""
+        if not isinstance(self.defense, Defense):
+            return self.defense.encode_image(x)
+        if type(self.defense).encode_image is not Defense.encode_image:
+            return _value_of(self.defense.encode_image, x, StraightThrough(self.defense.encoder).encode_image(x))
+        moved = _value_of(self.defense.purify_pixels, x, x)
+        z = StraightThrough(self.defense.encoder).encode_image(moved)
+        return _value_of(self.defense.purify_latent, z, z)
+
+    def logits(self, x: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+        """Logits [B, K], equal to the defence's."""
+        if type(self.defense).logits is ImageEncoder.logits:
+            return head(self.encode_image(x))
+        return _value_of(partial(self.defense.logits, head=head), x, head(undefended(self.defense).encode_image(x)))
+
+
+def _value_of(hook: Callable[[Tensor], Tensor], value: Tensor, slope: Tensor) -> Tensor:
+    """A hook's value with the gradient of ``slope``."""
+    with torch.no_grad():
+        purified = hook(value.detach())
+    return slope + (purified - slope).detach()
+
+
+def undefended(encoder: ImageEncoder) -> ImageEncoder:
+    """The encoder at the bottom of a stack of defences."""
+    while isinstance(encoder, Defense):
+        encoder = encoder.encoder
+    return encoder
