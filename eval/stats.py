@@ -1,0 +1,209 @@
+"""How sure the numbers are: intervals, paired tests, and intervals that may be looked at after every image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf, log
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import betaln, expit, log_expit, logit
+from scipy.stats import beta, binom
+
+_FAR = 700.0  # logit of a probability that is 0 for every purpose
+
+
+class McNemar(NamedTuple):
+    """What the images say on which two classifiers differ.
+
+    Attributes:
+        b: images that only the first got right.
+        c: images that only the second got right.
+        p: chance of a split at least this uneven if neither were better.
+    """
+
+    b: int
+    c: int
+    p: float
+
+
+class Estimate(NamedTuple):
+    """A number and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def clopper_pearson(successes: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Lower and upper end of the exact interval of a proportion (Clopper & Pearson 1934).
+
+    It holds the true share with probability 1 - alpha or more whatever that share is, and is wider for it than
+    ``eval.metrics.wilson``, which dips below at some shares.
+
+    Args:
+        successes: images that are still correct, 0..n.
+        n: images tried; 0 gives (0, 1).
+        alpha: how often the interval may miss.
+
+    Raises:
+        ValueError: impossible counts, or alpha outside (0, 1).
+    """
+    _check(successes, n, alpha)
+    failures = n - successes
+    low = float(beta.ppf(alpha / 2, successes, failures + 1)) if successes else 0.0
+    high = float(beta.ppf(1 - alpha / 2, successes + 1, failures)) if failures else 1.0
+    return low, high
+
+
+def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> McNemar:
+    """The exact McNemar test of two classifiers on the same images (McNemar 1947, binomial form).
+
+    Args:
+        a: one flag per image, right or wrong, of the first.
+        b: of the second, in the same order.
+
+    Raises:
+        ValueError: not the same number of images, or none.
+    """
+    first, second = _paired(a, b)
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    tail = binom.cdf(min(only_first, only_second), only_first + only_second, 0.5)
+    return McNemar(only_first, only_second, min(1.0, 2 * float(tail)))
+
+
+def paired_bootstrap(
+    a: Sequence[bool], b: Sequence[bool], *, resamples: int = 10_000, seed: int = 0, alpha: float = 0.05
+) -> Estimate:
+    """Accuracy of a minus that of b, with a percentile interval over resampled images.
+
+    Images are resampled in pairs.  The difference of a pair is -1, 0 or 1, so a resample is one multinomial draw, and
+    the result does not depend on the order of the images.
+
+    Args:
+        a: one flag per image, right or wrong, of the first.
+        b: of the second, in the same order.
+        resamples: how many.
+        seed: of the resampling.
+        alpha: how often the interval may miss.
+
+    Raises:
+        ValueError: not the same number of images, or none; no resamples; alpha outside (0, 1).
+    """
+    first, second = _paired(a, b)
+    _check_bootstrap(resamples, alpha)
+    values = np.array([-1, 0, 1])
+    difference = first.astype(int) - second.astype(int)
+    shares = [float((difference == value).mean()) for value in values]
+    draws = np.random.default_rng(seed).multinomial(len(difference), shares, size=resamples) @ values
+    low, high = np.quantile(draws / len(difference), [alpha / 2, 1 - alpha / 2])
+    return Estimate(float(difference.mean()), float(low), float(high))
+
+
+def stratified_bootstrap(
+    groups: Sequence[Sequence[bool]], *, resamples: int = 10_000, seed: int = 0, alpha: float = 0.05
+) -> Estimate:
+    """The unweighted average of the accuracies of several data sets, with a percentile interval.
+
+    Images are resampled inside their data set; the data sets themselves are taken as given.  A data set without a
+    single error, or with nothing else, adds no width.
+
+    Args:
+        groups: for each data set, one flag per image.
+        resamples: how many.
+        seed: of the resampling.
+        alpha: how often the interval may miss.
+
+    Raises:
+        ValueError: no data set, an empty one, no resamples, alpha outside (0, 1).
+    """
+    if not groups or any(len(group) == 0 for group in groups):
+        raise ValueError(f"data sets of {[len(g) for g in groups]} images have no average; give each at least one")
+    _check_bootstrap(resamples, alpha)
+    rng = np.random.default_rng(seed)
+    accuracies = [float(np.asarray(group, dtype=bool).mean()) for group in groups]
+    draws = np.zeros(resamples)
+    for group, accuracy in zip(groups, accuracies, strict=True):
+        draws += rng.binomial(len(group), accuracy, size=resamples) / len(group)
+    low, high = np.quantile(draws / len(groups), [alpha / 2, 1 - alpha / 2])
+    return Estimate(sum(accuracies) / len(groups), float(low), float(high))
+
+
+def confidence_sequence(
+    successes: int, n: int, alpha: float = 0.05, a: float = 0.5, b: float = 0.5
+) -> tuple[float, float]:
+    """An interval of a proportion that may be looked at after every image (Robbins 1970, beta-binomial mixture).
+
+    With probability 1 - alpha it holds the true share at *all* n at once, so one may stop whenever it says enough.
+    The images must come in a random order.  It is about the choice of images only: no weak attack widens it.
+
+    Args:
+        successes: images that are still correct, 0..n.
+        n: images tried; 0 gives (0, 1).
+        alpha: how often the sequence may miss, ever.
+        a: first parameter of the mixing beta distribution.
+        b: second parameter.
+
+    Raises:
+        ValueError: impossible counts, alpha outside (0, 1), or a mixture that is no distribution.
+    """
+    _check(successes, n, alpha)
+    if a <= 0 or b <= 0:
+        raise ValueError(f"a beta distribution has positive parameters, not a={a}, b={b}")
+    low = _lower_end(successes, n, alpha, a, b)
+    return low, 1 - _lower_end(n - successes, n, alpha, b, a)
+
+
+def area_under_curve(eps: Sequence[float], accuracy: Sequence[float]) -> float:
+    """Mean accuracy over a range of radii: the trapezoid area under the curve, divided by the range.
+
+    Args:
+        eps: radii in any order, at least two different ones and none twice.
+        accuracy: at each radius.
+
+    Raises:
+        ValueError: lengths differ, too few radii, or a radius twice.
+    """
+    if len(eps) != len(accuracy) or len(set(eps)) < max(2, len(eps)):
+        raise ValueError(f"a curve needs two or more different radii with one accuracy each, not eps={list(eps)}")
+    order = np.argsort(eps)
+    x, y = np.asarray(eps, dtype=float)[order], np.asarray(accuracy, dtype=float)[order]
+    return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum() / (x[-1] - x[0]))
+
+
+def _lower_end(successes: int, n: int, alpha: float, a: float, b: float) -> float:
+    """Smallest p whose likelihood is not yet beaten by the mixture's by a factor of 1 / alpha."""
+    if successes == 0:
+        return 0.0
+    failures = n - successes
+    mixture = float(betaln(a + successes, b + failures) - betaln(a, b))
+
+    def excess(t: float) -> float:  # in logits, where nothing is rounded to 0 or 1
+        return mixture - successes * float(log_expit(t)) - failures * float(log_expit(-t)) + log(alpha)
+
+    top = float(logit(successes / n)) if failures else inf
+    return float(expit(brentq(excess, -_FAR, min(top, _FAR), xtol=1e-12)))
+
+
+def _check(successes: int, n: int, alpha: float) -> None:
+    if n < 0 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n} is impossible; give 0 <= successes <= n")
+    _check_alpha(alpha)
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha is {alpha}; it is the chance of a miss, between 0 and 1")
+
+
+def _check_bootstrap(resamples: int, alpha: float) -> None:
+    _check_alpha(alpha)
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}; a bootstrap takes at least one, mostly 10,000")
+
+
+def _paired(a: Sequence[bool], b: Sequence[bool]) -> tuple[np.ndarray, np.ndarray]:
+    if len(a) != len(b) or len(a) == 0:
+        raise ValueError(f"{len(a)} and {len(b)} images cannot be paired; give the same images to both, at least one")
+    return np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import beta, binom, binomtest
+
+from eval.metrics import wilson
+from eval.stats import (
+    area_under_curve,
+    clopper_pearson,
+    confidence_sequence,
+    mcnemar,
+    paired_bootstrap,
+    stratified_bootstrap,
+)
+
+Interval = Callable[[int, int], tuple[float, float]]
+
+counts = st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+flags = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=200)
+SHARES = np.linspace(0.005, 0.995, 67)
+
+
+def toss(rng: np.random.Generator, n: int, p: float) -> list[bool]:
+    return (rng.random(n) < p).tolist()
+
+
+def exact_coverage(interval: Interval, n: int, p: float) -> float:
+    """Probability that the interval holds p, summed over all counts."""
+    held = [low <= p <= high for low, high in (interval(k, n) for k in range(n + 1))]
+    return float(binom.pmf(np.arange(n + 1), n, p)[held].sum())
+
+
+def exact_anytime_miss(interval: Interval, n_max: int, p: float) -> float:
+    """Probability that the interval misses p at any n up to ``n_max``: mass that leaves the band, step by step."""
+    mass, missed = np.zeros(n_max + 2), 0.0
+    mass[0] = 1.0
+    lowest, highest = 0, 0  # counts at this n whose interval holds p; both grow by 0 or 1 a step
+    for n in range(1, n_max + 1):
+        mass[1:] = (1 - p) * mass[1:] + p * mass[:-1]
+        mass[0] *= 1 - p
+        while interval(lowest, n)[1] < p:
+            lowest += 1
+        while highest < n and interval(highest + 1, n)[0] <= p:
+            highest += 1
+        missed += mass[:lowest].sum() + mass[highest + 1 :].sum()
+        mass[:lowest], mass[highest + 1 :] = 0.0, 0.0
+    return float(missed)
+
+
+@pytest.mark.parametrize("n", [1, 7, 40, 150])
+def test_clopper_pearson_covers_at_least_what_it_says_at_every_share(n: int) -> None:
+    assert min(exact_coverage(clopper_pearson, n, p) for p in SHARES) >= 0.95
+
+
+def test_a_wilson_interval_covers_what_it_says_on_average_and_dips_below_at_single_shares() -> None:
+    coverage = [exact_coverage(wilson, 150, p) for p in SHARES]
+    assert np.mean(coverage) == pytest.approx(0.95, abs=0.005)
+    assert 0.88 < min(coverage) < 0.945  # the reason why clopper_pearson exists
+
+
+@given(counts)
+def test_clopper_pearson_agrees_with_another_implementation(pair: tuple[int, int]) -> None:
+    k, n = pair
+    told = binomtest(k, n).proportion_ci(0.95, method="exact")
+    assert clopper_pearson(k, n) == pytest.approx((told.low, told.high), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"), [(500, 1000, 0.4424, 0.5576), (300, 1000, 0.2490, 0.3546), (0, 16, 0.0, 0.2667)]
+)
+def test_known_confidence_sequences_come_out(k: int, n: int, low: float, high: float) -> None:
+    assert confidence_sequence(k, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(counts)
+def test_the_ends_of_a_confidence_sequence_are_where_the_mixture_wins_by_one_over_alpha(pair: tuple[int, int]) -> None:
+    k, n = pair
+    for end in confidence_sequence(k, n):
+        if 0 < end < 1:
+            # mixture over likelihood = density of the prior over density of the posterior, here at the end itself
+            ratio = beta.logpdf(end, 0.5, 0.5) - beta.logpdf(end, k + 0.5, n - k + 0.5)
+            assert ratio == pytest.approx(np.log(20), abs=1e-5)
+
+
+@pytest.mark.parametrize("p", [0.05, 0.3, 0.9])
+def test_a_confidence_sequence_misses_ever_no_more_often_than_alpha(p: float) -> None:
+    missed = exact_anytime_miss(confidence_sequence, 1500, p)
+    assert 0.02 < missed <= 0.05
+
+
+def test_intervals_for_one_look_miss_far_too_often_when_looked_at_always() -> None:
+    assert exact_anytime_miss(wilson, 400, 0.3) > 0.25
+    assert exact_anytime_miss(clopper_pearson, 400, 0.3) > 0.15
+
+
+@pytest.mark.parametrize("interval", [clopper_pearson, confidence_sequence])
+@given(pair=counts)
+def test_an_interval_holds_the_share_mirrors_and_grows_with_confidence(
+    interval: Callable[..., tuple[float, float]], pair: tuple[int, int]
+) -> None:
+    k, n = pair
+    low, high = interval(k, n)
+    assert 0 <= low <= k / n <= high <= 1
+    assert interval(n - k, n) == pytest.approx((1 - high, 1 - low), abs=1e-9)
+    surer_low, surer_high = interval(k, n, 0.01)
+    assert surer_low <= low and high <= surer_high
+
+
+@pytest.mark.parametrize("interval", [wilson, clopper_pearson, confidence_sequence])
+@given(pair=counts)
+def test_another_success_never_lowers_an_interval(interval: Interval, pair: tuple[int, int]) -> None:
+    k, n = pair
+    if k < n:
+        assert all(more >= less for more, less in zip(interval(k + 1, n), interval(k, n), strict=True))
+
+
+@given(counts)
+def test_leave_to_look_at_any_time_costs_width(pair: tuple[int, int]) -> None:
+    once, always = clopper_pearson(*pair), confidence_sequence(*pair)
+    if pair[1] >= 10:
+        assert always[0] <= once[0] and once[1] <= always[1]
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 10**9), (5 * 10**8, 10**9), (10**9, 10**9)])
+def test_a_confidence_sequence_is_stable_at_huge_counts(k: int, n: int) -> None:
+    low, high = confidence_sequence(k, n)
+    assert 0 < low <= k / n <= high <= 1
+    assert high - low < 3e-4
+
+
+@pytest.mark.parametrize("interval", [clopper_pearson, confidence_sequence])
+def test_nothing_tried_means_nothing_known(interval: Interval) -> None:
+    assert interval(0, 0) == (0.0, 1.0)
+
+
+@given(flags)
+def test_mcnemar_agrees_with_a_binomial_test_of_the_images_that_differ(pairs: list[tuple[bool, bool]]) -> None:
+    found = mcnemar([a for a, _ in pairs], [b for _, b in pairs])
+    assert found.b == sum(a and not b for a, b in pairs)
+    assert found.c == sum(b and not a for a, b in pairs)
+    differing = found.b + found.c
+    assert found.p == pytest.approx(binomtest(found.b, differing).pvalue if differing else 1.0)
+
+
+def test_mcnemar_by_hand() -> None:
+    a, b = [True] * 6 + [False], [False] * 6 + [False]
+    assert mcnemar(a, b) == pytest.approx((6, 0, 2 / 64))
+
+
+def test_mcnemar_finds_too_much_in_pure_chance_no_more_often_than_it_says() -> None:
+    rng = np.random.default_rng(0)
+    found = [mcnemar(toss(rng, 60, 0.6), toss(rng, 60, 0.6)).p <= 0.05 for _ in range(1000)]
+    assert 0.005 < np.mean(found) <= 0.05
+
+
+def test_the_paired_bootstrap_interval_holds_the_true_difference_as_often_as_it_says() -> None:
+    rng, held = np.random.default_rng(1), 0
+    for trial in range(400):
+        both = rng.random(300)
+        a, b = (both < 0.7).tolist(), ((both < 0.5) | (rng.random(300) < 0.1)).tolist()  # truly .7 and .55
+        _, low, high = paired_bootstrap(a, b, resamples=1000, seed=trial)
+        held += low <= 0.15 <= high
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_the_paired_bootstrap_equals_resampling_images_one_by_one() -> None:
+    rng = np.random.default_rng(2)
+    a, b = rng.random(120) < 0.8, rng.random(120) < 0.6
+    rows = rng.integers(0, 120, size=(20_000, 120))
+    slow = np.quantile(a[rows].mean(axis=1) - b[rows].mean(axis=1), [0.025, 0.975])
+    difference, low, high = paired_bootstrap(a.tolist(), b.tolist())
+    assert difference == pytest.approx(a.mean() - b.mean())
+    assert (low, high) == pytest.approx(tuple(slow), abs=0.01)
+
+
+@given(flags, st.randoms())
+def test_the_paired_bootstrap_does_not_depend_on_the_order_and_mirrors(
+    pairs: list[tuple[bool, bool]], order: Random
+) -> None:
+    def of(rows: list[tuple[bool, bool]], first: int = 0) -> tuple[float, float, float]:
+        return paired_bootstrap([row[first] for row in rows], [row[1 - first] for row in rows], resamples=200)
+
+    difference, low, high = of(pairs)
+    shuffled = list(pairs)
+    order.shuffle(shuffled)
+    assert of(shuffled) == (difference, low, high)
+    assert of(pairs, first=1)[0] == pytest.approx(-difference)
+    assert -1 <= low <= high <= 1
+
+
+def test_the_stratified_bootstrap_holds_the_true_average_as_often_as_it_says() -> None:
+    rng, held = np.random.default_rng(3), 0
+    for trial in range(400):
+        groups = [toss(rng, n, p) for n, p in ((400, 0.9), (100, 0.3), (150, 0.6))]
+        _, low, high = stratified_bootstrap(groups, resamples=1000, seed=trial)
+        held += low <= 0.6 <= high
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_the_stratified_average_is_unweighted() -> None:
+    mean, low, high = stratified_bootstrap([[True] * 1000, [False, False, True, True]])
+    assert mean == pytest.approx(0.75)
+    assert low < 0.6 and high > 0.9  # pooled, a thousand and four images would leave a width of a point
+    assert stratified_bootstrap([[True], [True, True]]) == (1.0, 1.0, 1.0)
+
+
+def test_the_area_under_a_straight_curve_is_its_middle() -> None:
+    assert area_under_curve([0, 4 / 255], [0.8, 0.2]) == pytest.approx(0.5)
+    assert area_under_curve([4.0, 0.0, 1.0], [0.2, 0.8, 0.6]) == pytest.approx((0.7 + 3 * 0.4) / 4)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda: clopper_pearson(6, 5), "6 successes of 5 is impossible"),
+        (lambda: confidence_sequence(-1, 5), "-1 successes of 5 is impossible"),
+        (lambda: confidence_sequence(0, -1), "impossible"),
+        (lambda: clopper_pearson(1, 5, alpha=0), "alpha is 0"),
+        (lambda: confidence_sequence(1, 5, alpha=1.5), "alpha is 1.5"),
+        (lambda: confidence_sequence(1, 5, a=0), "a=0"),
+        (lambda: mcnemar([True], [True, False]), "1 and 2 images cannot be paired"),
+        (lambda: mcnemar([], []), "0 and 0 images"),
+        (lambda: paired_bootstrap([True], [False], resamples=0), "resamples is 0"),
+        (lambda: stratified_bootstrap([]), "no average"),
+        (lambda: stratified_bootstrap([[True], []]), r"\[1, 0\] images"),
+        (lambda: stratified_bootstrap([[True]], resamples=0), "resamples is 0"),
+        (lambda: area_under_curve([0.1], [0.5]), "two or more different radii"),
+        (lambda: area_under_curve([0.1, 0.1, 0.2], [0.5, 0.4, 0.3]), "two or more different radii"),
+        (lambda: area_under_curve([0.1, 0.2], [0.5]), "two or more different radii"),
+    ],
+)
+def test_impossible_input_is_refused(wrong: Callable[[], object], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        wrong()
