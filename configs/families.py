@@ -6,11 +6,22 @@ from configs.family import Family
 from modules.attacks.apgd import APGD
 from modules.attacks.base import Attack
 from modules.attacks.pgd import PGD
+from modules.defenses.anti_adversary import AntiAdversary
 from modules.defenses.base import Defense, Undefended
 from modules.defenses.clipure_cos import CLIPureCos
 from modules.defenses.clipure_diff import CLIPureDiff
+from modules.defenses.csr import CSR
+from modules.defenses.doc import DOC
+from modules.defenses.et3 import ET3
+from modules.defenses.hedge import HedgeDefense
+from modules.defenses.low_pass import LowPass
+from modules.defenses.mac import MAC
+from modules.defenses.nac import NAC
 from modules.defenses.random_noise import RandomNoise
+from modules.defenses.smoothing import RandomizedSmoothing
 from modules.defenses.ttc import TTC
+from modules.defenses.ttc_original import TTCOriginal
+from modules.defenses.tte import TTE
 from modules.objectives.base import Objective
 from modules.objectives.fare import FARE
 from modules.objectives.tecoa import TeCoA
@@ -24,6 +35,17 @@ DEFENSES: Family[Defense] = Family(
         "clipure_cos": CLIPureCos,
         "clipure_diff": CLIPureDiff,
         "ttc": TTC,
+        "ttc_original": TTCOriginal,
+        "doc": DOC,
+        "nac": NAC,
+        "mac": MAC,
+        "csr": CSR,
+        "et3": ET3,
+        "anti_adversary": AntiAdversary,
+        "hedge": HedgeDefense,
+        "tte": TTE,
+        "low_pass": LowPass,
+        "smoothing": RandomizedSmoothing,
     },
 )
 OBJECTIVES: Family[Objective] = Family("objective", {"fare": FARE, "tecoa": TeCoA})

@@ -173,11 +173,14 @@ def _probe_offer() -> dict[str, Any]:
     from modules.prior.diffusion import DiffusionPrior
     from modules.prior.network import PriorNetwork
     from modules.prior.schedule import NoiseSchedule
+    from modules.zero_shot.head import ZeroShotHead
 
     with torch.random.fork_rng(devices=[]):  # weights are drawn, and nobody should notice
         network = PriorNetwork(dim=_PROBE_DIM, depth=1, heads=1, dim_head=_PROBE_DIM, max_text_len=1, num_timesteps=10)
     return {
         "encoder": _ProbeEncoder(),
+        "original": _ProbeEncoder(),
+        "head": ZeroShotHead(torch.eye(2, _PROBE_DIM), ["this", "that"]),
         "prior": DiffusionPrior(network, NoiseSchedule(timesteps=10)),
         "blank_embedding": torch.ones(_PROBE_DIM),
         "blank_tokens": torch.zeros(1, 1, _PROBE_DIM),

@@ -20,11 +20,22 @@ from modules.defenses import (
     route,
     undefended,
 )
+from modules.defenses.anti_adversary import AntiAdversary
 from modules.defenses.clipure_diff import CLIPureDiff
+from modules.defenses.csr import CSR
+from modules.defenses.doc import DOC
+from modules.defenses.et3 import ET3
+from modules.defenses.hedge import HedgeDefense
+from modules.defenses.low_pass import LowPass
+from modules.defenses.mac import MAC
+from modules.defenses.nac import NAC
+from modules.defenses.smoothing import RandomizedSmoothing
+from modules.defenses.ttc_original import TTCOriginal
+from modules.defenses.tte import TTE
 from modules.encoders.base import ImageEncoder, frozen
 from modules.perturb import Threat
 from modules.prior import DiffusionPrior, NoiseSchedule, PriorNetwork
-from tests.modules.toys import ConvEncoder, classifier, images
+from tests.modules.toys import ConvEncoder, classifier, head, images
 
 DIM = 16
 
@@ -47,6 +58,20 @@ DEFENSES: dict[str, Callable[[ImageEncoder], Defense]] = {
     "clipure_diff": lambda e: CLIPureDiff(e, small_prior(), BLANK, TOKENS, steps=3),
     "clipure_diff_fixed": lambda e: CLIPureDiff(e, small_prior(), BLANK, TOKENS, steps=2, deterministic=True),
     "ttc": lambda e: TTC(e, eps=0.03, step_size=0.01, tau=0.1),
+    "ttc_original": lambda e: TTCOriginal(e, ConvEncoder(DIM, seed=5).freeze(), eps=0.03, step_size=0.01, tau=0.02),
+    "doc": lambda e: DOC(e, eps=0.03, step_size=0.02, steps=3, tau=0.0005, gamma=2000.0),
+    "doc_prose": lambda e: DOC(e, eps=0.03, step_size=0.02, steps=2, tau=0.0005, gamma=2000.0, direction="above"),
+    "nac": lambda e: NAC(e, eps=0.03, step_size=0.01, steps=3, tau=0.021),
+    "mac": lambda e: MAC(e, eps=0.06, steps=3, tau=0.18, temperature=0.02),
+    "csr": lambda e: CSR(e, eps=0.03, step_size=0.01, tau=0.972),
+    "et3": lambda e: ET3(e, head(DIM), step_size=6.0),
+    "anti_adversary": lambda e: AntiAdversary(e, head(DIM), step_size=0.02, clip=True),
+    "hedge": lambda e: HedgeDefense(e, head(DIM), steps=5),
+    "hedge_final": lambda e: HedgeDefense(e, head(DIM), steps=3, predict="final"),
+    "tte": lambda e: TTE(e, blur=0.7),
+    "tte_legacy": lambda e: TTE(e, legacy_bug=True),
+    "low_pass": LowPass,
+    "smoothing": lambda e: RandomizedSmoothing(e, sigma=0.1, draws=5),
     "ttc_on_noise": lambda e: TTC(RandomNoise(e, eps=0.01), eps=0.03, step_size=0.01, tau=1.0),
 }
 every_defense = pytest.mark.parametrize("build", DEFENSES.values(), ids=DEFENSES.keys())
@@ -137,11 +162,11 @@ def test_bpda_keeps_the_defences_values(build: Callable[[ImageEncoder], Defense]
 
 
 @every_defense
-def test_the_adaptive_view_has_the_slope_of_finite_differences(
+def test_the_smoothest_view_has_the_slope_of_finite_differences(
     build: Callable[[ImageEncoder], Defense],
 ) -> None:
     defense = defended(build).double()
-    encoder = route(View.adaptive, defense).looks[0]
+    encoder = defense.smoothed() or route(View.adaptive, defense).looks[0]
     x = (images(4) * 0.5 + 0.25).double()
     weight = torch.randn(4, DIM, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
