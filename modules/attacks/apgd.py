@@ -1,48 +1,43 @@
-"""Auto-PGD (arXiv:2003.01690): PGD that sets its own step size, on cross-entropy and the DLR losses."""
+"""Auto-PGD (arXiv:2003.01690, for l1 arXiv:2103.01208): PGD that sets its own step size."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import replace
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
-from modules.attacks.base import Attack, LabelLoss, Labels, Search, where_image
+from modules.attacks.apgd_steps import Climb, DenseClimb, SparseClimb
+from modules.attacks.base import Attack, LabelLoss, Labels, Search
 from modules.perturb.losses import LABEL_LOSSES, Loss, targeted_dlr
-from modules.perturb.threat import Threat, per_image
+from modules.perturb.threat import Threat
+
+APGDLoss = Literal["ce", "dlr", "margin", "dlr_targeted", "margin_targeted"]
+_CLASSES_NEEDED: dict[APGDLoss, int] = {"dlr": 3, "dlr_targeted": 4}
+_Climb = TypeVar("_Climb", bound=Climb)
 
 
-@dataclass
-class _State:
-    """Everything APGD carries per image; tensors are [B, ...]."""
-
-    x: Tensor  # the images
-    point: Tensor
-    previous: Tensor
-    grad: Tensor
-    step: Tensor  # [B]
-    best: Tensor
-    best_grad: Tensor
-    best_value: Tensor  # [B]
-    checked_value: Tensor  # [B] best value at the last checkpoint
-    halved: Tensor  # [B] bool, at the last checkpoint
-    history: Tensor  # [steps, B] loss of every iterate
-
-    def select(self, keep: Tensor) -> None:
-        for name, value in vars(self).items():
-            setattr(self, name, value[:, keep] if name == "history" else value[keep])
+def targeted_margin(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """[B] logit of ``target`` [B] minus the label's: what is left of targeted DLR where it has too few classes."""
+    return (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None])).squeeze(1)
 
 
 class APGD(Attack):
     """Auto-PGD, algorithm 1 of arXiv:2003.01690, with the reference's checkpoints and tie-breaking.
 
+    Under l1 the sparse steps of arXiv:2103.01208, by default first in larger balls.  There an entry counts as changed
+    if it differs from the image's; the reference also counts some that only rounding moved.
+
     Args:
         threat: the ball.
-        loss: ``ce``, ``dlr`` (3 classes or more) or ``dlr_targeted`` (4 or more; one run per target).
+        loss: ``ce``, ``dlr`` (3 classes or more), ``margin``; ``dlr_targeted`` (4 or more) and ``margin_targeted``
+            make one run per target.
         steps: gradient steps per run.
-        targets: for ``dlr_targeted``, how many of the most likely wrong classes to aim at, one after the other.
+        targets: for targeted losses, how many of the most likely wrong classes to aim at, one after the other.
         restarts: independent runs (of every target).
+        larger_eps: under l1, spend 30 % of the steps in a ball three times as large and 30 % in one twice as large.
     """
 
     def __init__(
@@ -50,81 +45,67 @@ class APGD(Attack):
         threat: Threat,
         /,
         *,
-        loss: Literal["ce", "dlr", "dlr_targeted"] = "ce",
+        loss: APGDLoss = "ce",
         steps: int = 100,
         targets: int = 9,
         restarts: int = 1,
+        larger_eps: bool = True,
     ) -> None:
         super().__init__(threat, restarts=restarts)
         if steps < 1 or targets < 1:
             raise ValueError(f"APGD takes at least one step and one target, not {steps} and {targets}")
-        self.loss: Literal["ce", "dlr", "dlr_targeted"] = loss
-        self.steps, self.targets = steps, targets
+        self.loss: APGDLoss = loss
+        self.steps, self.targets, self.larger_eps = steps, targets, larger_eps
 
     def label_losses(self, logits: Tensor, y: Tensor) -> list[tuple[LabelLoss, Labels]]:
-        """The configured loss; for ``dlr_targeted`` one per target, ranked by the clean logits."""
-        if self.loss != "dlr_targeted":
+        """The configured loss; for targeted ones one per target, ranked by the clean logits.
+
+        Raises:
+            ValueError: the loss needs more classes.
+        """
+        needed = _CLASSES_NEEDED.get(self.loss, 2)
+        if logits.shape[1] < needed:
+            raise ValueError(f"loss {self.loss!r} needs at least {needed} classes, not {logits.shape[1]}; use 'ce'")
+        if self.loss == "ce" or self.loss == "dlr" or self.loss == "margin":
             return [(LABEL_LOSSES[self.loss], (y,))]
+        loss = targeted_dlr if self.loss == "dlr_targeted" else targeted_margin
         ranked = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
         count = min(self.targets, logits.shape[1] - 1)
-        return [(targeted_dlr, (y, ranked[:, rank])) for rank in range(count)]
+        return [(loss, (y, ranked[:, rank])) for rank in range(count)]
 
     def _perturb(self, loss: Loss, x: Tensor, stream: str) -> Tensor:
-        state = self._start(loss, x, stream)
-        period = max(int(0.22 * self.steps), 1)
-        shrink, shortest = max(int(0.03 * self.steps), 1), max(int(0.06 * self.steps), 1)
-        since_check = 0
-        for i in range(self.steps):
-            self._shrink_to_standing(loss, state)
-            if len(state.x) == 0:
+        if self.threat.norm == "l1":
+            return self._perturb_l1(loss, x, stream)
+        start = (x + self.threat.sample_far(x, stream)).clamp(0.0, 1.0)
+        climb = DenseClimb(self.threat, x, start, *_value_and_grad(loss, start), steps=self.steps)
+        return _run(climb, loss, self.steps).best
+
+    def _perturb_l1(self, loss: Loss, x: Tensor, stream: str) -> Tensor:
+        early = min(math.ceil(0.3 * self.steps), (self.steps - 1) // 2) if self.larger_eps else 0
+        threats = [(replace(self.threat, eps=k * self.threat.eps), early) for k in (3, 2)]
+        threats = [*threats, (self.threat, self.steps - 2 * early)] if early else [(self.threat, self.steps)]
+        point = (x + threats[0][0].sample_far(x, stream)).clamp(0.0, 1.0)
+        for threat, steps in threats:
+            if len(x) == 0:
                 break
-            self._move(state, momentum=0.75 if i else 1.0)
-            value, state.grad = _value_and_grad(loss, state.point)
-            state.history[i] = value
-            self._keep_best(state, value)
-            since_check += 1
-            if since_check == period:
-                _checkpoint(state, i, period)
-                since_check, period = 0, max(period - shrink, shortest)
-        return state.best
+            point = threat.confine(x, point)
+            value, grad = _value_and_grad(loss, point)
+            climb = SparseClimb(threat, x, point, value, grad, steps=steps, fresh=early == 0)
+            climb = _run(climb, loss, steps)
+            x, point = climb.x, climb.best
+        return point
 
-    def _start(self, loss: Loss, x: Tensor, stream: str) -> _State:
-        point = (x + self.threat.sample_far(x, stream)).clamp(0.0, 1.0)
-        value, grad = _value_and_grad(loss, point)
-        return _State(
-            x=x,
-            point=point,
-            previous=point,
-            grad=grad,
-            step=torch.full((len(x),), 2 * self.threat.eps, device=x.device, dtype=x.dtype),
-            best=point,
-            best_grad=grad,
-            best_value=value,
-            checked_value=value,
-            halved=torch.ones(len(x), dtype=torch.bool, device=x.device),
-            history=torch.zeros(self.steps, len(x), device=x.device, dtype=value.dtype),
-        )
 
-    def _move(self, state: _State, momentum: float) -> None:
-        inertia = state.point - state.previous
-        state.previous = state.point
-        step = per_image(state.step, state.x) * self.threat.steepest(state.grad)
-        stepped = self.threat.confine(state.x, state.point + step)
-        mixed = state.point + (stepped - state.point) * momentum + inertia * (1 - momentum)
-        state.point = self.threat.confine(state.x, mixed)
-
-    @staticmethod
-    def _keep_best(state: _State, value: Tensor) -> None:
-        better = value > state.best_value
-        state.best = where_image(better, state.point, state.best)
-        state.best_grad = where_image(better, state.grad, state.best_grad)
-        state.best_value = torch.where(better, value, state.best_value)
-
-    @staticmethod
-    def _shrink_to_standing(loss: Loss, state: _State) -> None:
+def _run(climb: _Climb, loss: Loss, steps: int) -> _Climb:
+    for i in range(steps):
         keep = loss.narrow() if isinstance(loss, Search) else None
         if keep is not None:
-            state.select(keep)
+            climb.select(keep)
+        if len(climb.x) == 0:
+            break
+        climb.move(i)
+        climb.arrive(i, *_value_and_grad(loss, climb.point))
+    return climb
 
 
 def _value_and_grad(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,18 +114,3 @@ def _value_and_grad(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
         value = loss(leaf)
         (grad,) = torch.autograd.grad(value.sum(), leaf)
     return value.detach(), grad
-
-
-def _checkpoint(state: _State, i: int, period: int) -> None:
-    """Halve the step, and go back to the best point, where the loss oscillates or has stopped to improve.
-
-    At the first checkpoint the comparison for step 0 meets the history's last row, still zero: the reference does so.
-    """
-    rows = torch.arange(i - period + 1, i + 1)
-    rises = (state.history[rows] > state.history[rows - 1]).sum(dim=0)
-    stalled = ~state.halved & (state.checked_value >= state.best_value)
-    halve = (rises <= 0.75 * period) | stalled
-    state.halved, state.checked_value = halve, state.best_value
-    state.step = torch.where(halve, state.step / 2, state.step)
-    state.point = where_image(halve, state.best, state.point)
-    state.grad = where_image(halve, state.best_grad, state.grad)
