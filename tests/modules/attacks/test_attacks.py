@@ -11,6 +11,9 @@ from torch import Tensor
 from modules import noise
 from modules.attacks import APGD, PGD, Attack
 from modules.attacks.base import Search
+from modules.attacks.cw import CW
+from modules.attacks.embedding import EmbeddingAttack
+from modules.attacks.hard_label import RayS
 from modules.perturb import Threat
 from modules.perturb.losses import Loss, margin
 from modules.perturb.threat import Norm
@@ -23,6 +26,10 @@ ATTACKS: dict[str, Callable[[Threat], Attack]] = {
     "apgd_ce": lambda t: APGD(t, steps=8),
     "apgd_dlr": lambda t: APGD(t, steps=8, loss="dlr"),
     "apgd_targeted": lambda t: APGD(t, steps=5, loss="dlr_targeted", targets=2),
+    "pgd_momentum": lambda t: PGD(t, steps=5, step_size=t.eps / 3, momentum=0.75, loss="margin"),
+    "cw": lambda t: CW(t, steps=12, searches=4),
+    "rays": lambda t: RayS(t, queries=200),
+    "embedding": lambda t: EmbeddingAttack(t, steps=8),
 }
 THREATS: list[tuple[Norm, float]] = [("linf", 0.02), ("l2", 0.3)]
 MODEL = classifier(ConvEncoder())
