@@ -69,7 +69,7 @@ class CSR(Defense):
             if exact:
                 own, low = self._anchors(x)
                 weight = opened(self._opening(own, low), soft=self.soft)
-                return x + per_image(weight, x) * (self._corrected(x, own, low, exact=True) - x)
+                return _towards(x, self._corrected(x, own, low, exact=True), weight)
             return self._corrected_where_open(x)
 
     @torch.no_grad()
@@ -77,8 +77,7 @@ class CSR(Defense):
         own, low = self._anchors(x)
         opening = self._opening(own, low)
         if self.soft:
-            weight = opened(opening, soft=True)
-            return x + per_image(weight, x) * (self._corrected(x, own, low) - x)
+            return _towards(x, self._corrected(x, own, low), opened(opening, soft=True))
         moved, index = x.clone(), (opening > 0).nonzero().squeeze(1)
         if self.steps and len(index):
             with noise.subset(index):
@@ -120,3 +119,8 @@ class CSR(Defense):
     def iterates(self) -> list[ImageEncoder]:
         """The defence after fewer steps."""
         return [variant(self, steps=steps) for steps in range(1, self.steps)]
+
+
+def _towards(x: Tensor, goal: Tensor, weight: Tensor) -> Tensor:
+    """Images [B, 3, H, W] on the way from x to ``goal``, as far as weight [B] says."""
+    return (x + per_image(weight, x) * (goal - x)).clamp(0.0, 1.0)  # of rounding

@@ -18,6 +18,12 @@ from modules.perturb.losses import squared_l2
 from modules.perturb.threat import Threat, per_image
 
 
+def orthogonal_to(g: Tensor, random: Tensor) -> Tensor:
+    """Unit vectors [B, ...] along the part of ``random`` at right angles to the unit vectors g [B, ...]."""
+    across = random - per_image((random * g).flatten(1).sum(dim=1), g) * g
+    return Threat("l2").steepest(across)
+
+
 class DOC(Defense):
     """Counterattacks along sign(m), where m averages gradients and random directions at right angles to them.
 
@@ -91,7 +97,7 @@ class DOC(Defense):
             side = 1 if self.direction == "above" else -1
             weight = per_image(torch.sigmoid(self.gamma * side * (self.score(x, z0) - self.tau)), x)
             first, *_, last = self._path(x, z0, exact)
-            return weight * last + (1 - weight) * first
+            return (weight * last + (1 - weight) * first).clamp(0.0, 1.0)  # of rounding
 
     def _path(self, x: Tensor, z0: Tensor, exact: bool) -> list[Tensor]:
         """The points of the counterattack, the start at both ends where there is no step."""
@@ -116,8 +122,7 @@ class DOC(Defense):
             g = steepest(grad)
             m = g
             if past:
-                random = noise.normal(x, f"doc/orthogonal/{len(past)}")
-                r = steepest(random - per_image((random * g).flatten(1).sum(dim=1), g) * g)
+                r = orthogonal_to(g, noise.normal(x, f"doc/orthogonal/{len(past)}"))
                 m = self.momentum * past[-1] + (1 - self.momentum) * (g + self.orthogonal * r)
             past.append(m)
             return signs(m, soft=self.soft)

@@ -95,7 +95,7 @@ class MAC(Defense):
             pushed = [
                 self._pushed(view, z, f"mac/{i}", exact) for i, (view, z) in enumerate(zip(views, anchors, strict=True))
             ]
-            return [view + scale * (far - view) for view, far in zip(views, pushed, strict=True)]
+            return [(view + scale * (far - view)).clamp(0.0, 1.0) for view, far in zip(views, pushed, strict=True)]
 
     def _pushed(self, x: Tensor, z0: Tensor, stream: str, exact: bool) -> Tensor:
         *_, last = ascend(

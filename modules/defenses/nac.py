@@ -78,7 +78,7 @@ class NAC(TTC):
             z0, noisy, drift = self.probe(x)
             if exact or self.soft:
                 weight = per_image(opened(self._opening(drift), soft=self.soft), x)
-                return noisy + weight * (self._ahead(x, noisy, z0, exact=exact) - noisy)
+                return (noisy + weight * (self._ahead(x, noisy, z0, exact=exact) - noisy)).clamp(0.0, 1.0)
             moved, index = noisy.clone(), self.gated(drift).nonzero().squeeze(1)
             if self.steps and len(index):
                 with noise.subset(index):
@@ -109,7 +109,7 @@ class NAC(TTC):
             differentiable=exact,
         )
         weighted = [w * (p.x - x) for w, p in zip(self.weights(x), path, strict=True)]
-        return x + torch.stack(weighted).sum(dim=0)
+        return (x + torch.stack(weighted).sum(dim=0)).clamp(0.0, 1.0)  # of rounding
 
     def differentiable(self) -> ImageEncoder:
         """Itself: nothing is cut."""

@@ -136,6 +136,23 @@ def test_pixels_stay_in_the_box(build: Callable[[ImageEncoder], Defense]) -> Non
 
 
 @every_defense
+def test_pixels_stay_in_the_ball_where_there_is_one(build: Callable[[ImageEncoder], Defense]) -> None:
+    defense = defended(build)
+    threat = getattr(defense, "threat", Threat("linf", 1.0))
+    with noise.samples(named()):
+        assert (threat.distance(X, defense.purify_pixels(X)) <= threat.eps + 1e-5).all()
+
+
+@every_defense
+def test_values_do_not_depend_on_whether_somebody_differentiates(build: Callable[[ImageEncoder], Defense]) -> None:
+    defense = defended(build)
+    with noise.samples(named()):
+        watched = defense.encode_image(X.clone().requires_grad_()).detach()
+        with torch.no_grad():
+            assert torch.allclose(defense.encode_image(X), watched, atol=1e-5)
+
+
+@every_defense
 def test_every_view_offers_a_gradient_that_is_not_destroyed(
     build: Callable[[ImageEncoder], Defense],
 ) -> None:
