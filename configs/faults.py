@@ -102,7 +102,11 @@ def _start_faults(tree: Any) -> list[str]:
 
 def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
     threat, faults = _threat(tree, missing)
-    faults += _positive(tree, "batch_size", "eot_draws")
+    faults += _positive(tree, "batch_size", "score_draws")
+    if isinstance(tree["eot_draws"], int) and tree["eot_draws"] < 0:
+        faults.append(f"eot_draws is {tree['eot_draws']}; it must be at least 1, or 0 to grow")
+    if not 0 <= tree["stop_width"] < 1:
+        faults.append(f"stop_width is {tree['stop_width']}; it is the width of an interval of accuracies, 0 to 1")
     for section in ("tasks", "defenses", "attacks"):
         if not tree[section]:
             faults.append(f"{section} is empty; an evaluation needs at least one")

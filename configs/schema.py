@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 MISSING: Any = "???"
 
-ViewName = Literal["transfer", "adaptive", "bpda", "eot", "released"]
+ViewName = Literal[
+    "transfer",
+    "adaptive",
+    "bpda",
+    "eot",
+    "smooth",
+    "gate",
+    "surrogate",
+    "trajectory",
+    "ensemble",
+    "query",
+    "released",
+]
 
 
 @dataclass
@@ -31,7 +43,7 @@ class ModelConfig:
 class ThreatConfig:
     """The ball: ``norm`` and ``eps`` in [0, 1] pixels (``${px:4}`` is 4/255)."""
 
-    norm: Literal["linf", "l2"] = "linf"
+    norm: Literal["linf", "l2", "l1"] = "linf"
     eps: float = MISSING
 
 
@@ -209,6 +221,7 @@ class TaskConfig:
         split: the images that are judged.
         tune_split: other images, for what a defence calibrates.
         limit: so many images, a fixed fair choice; null takes all.
+        ids: file with the names of the images to take, one a line; null takes all.
         templates: prompts with ``{}``; null takes the set's own.
     """
 
@@ -216,6 +229,7 @@ class TaskConfig:
     split: str = "test"
     tune_split: str = "tune"
     limit: int | None = None
+    ids: str | None = None
     templates: list[str] | None = None
 
 
@@ -243,7 +257,11 @@ class EvaluateConfig:
         defenses: by name in the results; the component's ``name`` where it differs.
         attacks: by name in the results; ``views`` restricts one to some views.
         views: the views to take, of those that each defence has.
-        eot_draws: draws of the noise that the ``eot`` view averages over.
+        eot_draws: draws of the noise that attackers of a random defence average over; 0 grows their number until the
+            gradient's estimate is flat.
+        score_draws: fresh draws on which every image of a random defence is scored.
+        cascade: each attack of a view works on what the earlier ones left standing, and its row counts them too.
+        stop_width: stop once every worst case is known this closely (width of its anytime interval); 0 never stops.
         curve: robust accuracy over eps.
         prior: file of the DiffusionPrior that ``clipure_diff`` uses.
         blank_prompt: the class-free prompt that conditions it.
@@ -258,8 +276,11 @@ class EvaluateConfig:
     tasks: dict[str, TaskConfig] = field(default_factory=dict)
     defenses: dict[str, Any] = field(default_factory=dict)
     attacks: dict[str, Any] = field(default_factory=dict)
-    views: list[ViewName] = field(default_factory=lambda: ["transfer", "adaptive", "bpda", "eot", "released"])
+    views: list[ViewName] = field(default_factory=lambda: list(get_args(ViewName)))
     eot_draws: int = 4
+    score_draws: int = 5
+    cascade: bool = False
+    stop_width: float = 0.0
     curve: CurveConfig = field(default_factory=CurveConfig)
     prior: str | None = None
     blank_prompt: str = "a photo of a."

@@ -16,6 +16,7 @@ from data.source import ArrayImages as ArrayImages
 from data.source import ImageSource as ImageSource
 from data.source import check_label
 from data.source import choose_images as choose_images
+from data.source import images_named as images_named
 from data.transforms import (
     DECODE_REASONS,
     IMAGE_EXTENSIONS,

@@ -103,14 +103,46 @@ class SelectedImages(ImageSource):
         return self.source[self.indices[index]]
 
 
-def choose_images(source: ImageSource, count: int | None, *, seed: int = 0) -> ImageSource:
-    """``count`` samples drawn over the whole source by ``seed``, in its order; None means all.
+def choose_images(source: ImageSource, count: int | None, *, seed: int = 0, shuffle: bool = False) -> ImageSource:
+    """``count`` samples drawn over the whole source by ``seed``; None means all.
 
     The first ones would not do: stored test sets are often sorted by class.
+
+    Args:
+        source: to choose from.
+        count: how many.
+        seed: of the choice.
+        shuffle: keep the order of the draw, in which every beginning is a fair choice too, not the source's.
     """
-    if count is None or count >= len(source):
+    if not shuffle and (count is None or count >= len(source)):
         return source
-    return SelectedImages(source, sorted(sample_indices(seed, 0, count, len(source)).tolist()))
+    count = len(source) if count is None else min(count, len(source))
+    drawn = sample_indices(seed, 0, count, len(source)).tolist()
+    return SelectedImages(source, drawn if shuffle else sorted(drawn))
+
+
+def images_named(source: ImageSource, keys: Sequence[str], where: str) -> ImageSource:
+    """The samples with these names, in this order.
+
+    Args:
+        source: to choose from.
+        keys: names, each once.
+        where: the list came from, for messages.
+
+    Raises:
+        ValueError: a name is missing from the source, or stands twice.
+    """
+    position = {key: i for i, key in enumerate(source.keys)}
+    missing = [key for key in keys if key not in position]
+    if missing:
+        raise ValueError(
+            f"{where} names {len(missing)} of {len(keys)} images that '{source.name}' does not hold, such as "
+            f"{missing[0]!r}; it holds names such as {source.keys[0]!r}"
+        )
+    twice = [key for key, count in Counter(keys).items() if count > 1]
+    if twice or not keys:
+        raise ValueError(f"{where} names {twice[0]!r} twice; leave one out" if twice else f"{where} names no image")
+    return SelectedImages(source, [position[key] for key in keys])
 
 
 def check_label(label: int, classes: int, where: str) -> None:

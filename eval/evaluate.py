@@ -18,8 +18,10 @@ from configs.files import ConfigError, write_atomically
 from configs.load import to_yaml
 from configs.schema import EvaluateConfig, ModelConfig
 from eval.examples import write_examples
-from eval.harness import Evaluation, evaluate
-from eval.plan import build_plan
+from eval.harness import Evaluation, digest_of, evaluate
+from eval.merge import PREFIX
+from eval.outcomes import write_outcomes
+from eval.plan import Plan, build_plan
 from eval.results import Result, write_csv, write_results
 from eval.rows import Subject
 from modules.checkpoint import load_tower
@@ -68,10 +70,18 @@ def load_subject(config: ModelConfig) -> tuple[CLIP, dict[str, Any]]:
     return clip, metadata
 
 
-def evaluate_checkpoint(config: EvaluateConfig, out: Path, *, command: str = "") -> Evaluation:
-    """Judge the model of a recipe and write ``results.jsonl``, CSV, config, environment and examples to ``out``.
+def evaluate_checkpoint(
+    config: EvaluateConfig, out: Path, *, command: str = "", shard: tuple[int, int] = (1, 1)
+) -> Evaluation:
+    """Judge the model of a recipe and write rows, CSV, outcomes, config, environment and examples to ``out``.
 
     An interrupted evaluation goes on where it stopped.
+
+    Args:
+        config: the recipe.
+        out: folder.
+        command: for the record.
+        shard: (number from 1, count): judge only these images; ``eval.merge`` joins the shards.
 
     Raises:
         ValueError: as ``load_model``, ``build_plan`` and ``evaluate``.
@@ -79,6 +89,8 @@ def evaluate_checkpoint(config: EvaluateConfig, out: Path, *, command: str = "")
     begin = time.perf_counter()
     clip, metadata = load_subject(config.model)
     plan = build_plan(config, clip)
+    if shard != (1, 1):
+        plan.take_shard(*shard, clip.image)
     subject = Subject(
         encoder=config.encoder,
         checkpoint=Path(config.model.checkpoint).name if config.model.checkpoint else config.model.name,
@@ -88,8 +100,25 @@ def evaluate_checkpoint(config: EvaluateConfig, out: Path, *, command: str = "")
     write_run(out, config, seed=config.seed, command=command)
     found = evaluate(clip.image, plan, subject, state=out / "state")
     write_evaluation(out, found)
+    _write_outcomes(out, plan, found, subject, shard)
     finish_run(out, {"evaluate": time.perf_counter() - begin})
     return found
+
+
+def _write_outcomes(out: Path, plan: Plan, found: Evaluation, subject: Subject, shard: tuple[int, int]) -> None:
+    """Write, per data set, which images were right, with what ``eval.merge`` and a comparison need to know."""
+    for task in plan.tasks:
+        write_outcomes(
+            out / f"{PREFIX}{task.dataset}.json",
+            found.outcomes[task.dataset],
+            config=plan.hash,
+            weights=subject.fingerprint,
+            rows=found.rows[task.dataset].to_json(),
+            shard="/".join(map(str, shard)),
+            start=task.part.start,
+            total=len(task.source) if shard != (1, 1) else len(found.outcomes[task.dataset].keys),
+            images=digest_of(task.source.keys),
+        )
 
 
 def write_evaluation(out: Path, found: Evaluation, earlier: Sequence[Result] = ()) -> None:

@@ -7,13 +7,13 @@ from math import sqrt
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
 
-def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
+def wilson(successes: float, n: int, z: float = Z95) -> tuple[float, float]:
     """Lower and upper end of the score interval of a proportion (Wilson 1927).
 
     Unlike the normal interval it stays inside [0, 1] and has a width at 0 and at ``n`` successes.
 
     Args:
-        successes: images that are still correct, 0..n.
+        successes: images that are still correct, 0..n; a mean over draws of the noise need not be whole.
         n: images tried; 0 gives (0, 1), nothing is known.
         z: normal quantile of the coverage, 1.96 for 95 %.
 

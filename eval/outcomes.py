@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from configs.files import ConfigError, write_atomically
 
@@ -21,13 +24,13 @@ class Cell:
     eps: float = 0.0
 
     def __str__(self) -> str:
-        return f"{self.defense}|{self.attack}|{self.view}|{self.eps!r}"
+        return json.dumps([self.defense, self.attack, self.view, self.eps])
 
     @classmethod
     def parse(cls, text: str) -> Cell:
         """The cell whose text this is."""
-        defense, attack, view, eps = text.split("|")
-        return cls(defense, attack, view, float(eps))
+        defense, attack, view, eps = json.loads(text)
+        return cls(str(defense), str(attack), str(view), float(eps))
 
 
 @dataclass
@@ -36,60 +39,116 @@ class Outcomes:
 
     Attributes:
         keys: names of the images, in order.
-        correct: for each cell, one flag per image.
+        draws: for each cell, one list for each draw of the noise, of one flag per image; a deterministic defence is
+            scored on one draw.
         seconds: for each cell, the time it took.
+        notes: for each cell, what its attack had to do otherwise than told.
     """
 
     keys: list[str] = field(default_factory=list)
-    correct: dict[Cell, list[bool]] = field(default_factory=dict)
+    draws: dict[Cell, list[list[bool]]] = field(default_factory=dict)
     seconds: dict[Cell, float] = field(default_factory=dict)
+    notes: dict[Cell, list[str]] = field(default_factory=dict)
+
+    @property
+    def correct(self) -> dict[Cell, list[bool]]:
+        """For each cell one flag per image: right in every draw."""
+        return {cell: [all(flags) for flags in zip(*draws, strict=True)] for cell, draws in self.draws.items()}
 
     def extend(self, other: Outcomes) -> None:
         """Append the outcomes of further images; the cells must be the same."""
-        assert not self.keys or self.correct.keys() == other.correct.keys(), "cells differ"
+        assert not self.keys or self.draws.keys() == other.draws.keys(), "cells differ"
         self.keys += other.keys
-        for cell, flags in other.correct.items():
-            self.correct.setdefault(cell, []).extend(flags)
+        for cell, draws in other.draws.items():
+            mine = self.draws.setdefault(cell, [[] for _ in draws])
+            for flags, more in zip(mine, draws, strict=True):
+                flags.extend(more)
             self.seconds[cell] = self.seconds.get(cell, 0.0) + other.seconds[cell]
+            said = self.notes.setdefault(cell, [])
+            said += [note for note in other.notes.get(cell, []) if note not in said]
 
-    def robust(self, cells: list[Cell]) -> list[bool]:
-        """One flag per image: right on the clean image and in every one of ``cells`` (of one defence)."""
-        clean = self.correct[Cell(cells[0].defense)]
-        return [ok and all(self.correct[cell][i] for cell in cells) for i, ok in enumerate(clean)]
+    def per_draw(self, cells: Iterable[Cell]) -> list[list[bool]]:
+        """For each draw one flag per image: right on the clean image and in every one of ``cells`` (one defence's)."""
+        cells = list(cells)
+        together = [Cell(cells[0].defense), *cells]
+        return [
+            [all(flags) for flags in zip(*draw, strict=True)]
+            for draw in zip(*(self.draws[cell] for cell in together), strict=True)
+        ]
 
-    def to_json(self, **header: str) -> str:
-        """Text from which ``read_outcomes`` restores this."""
-        cells = {
-            str(cell): {"correct": "".join("01"[ok] for ok in flags), "seconds": self.seconds[cell]}
-            for cell, flags in self.correct.items()
-        }
-        return json.dumps({**header, "keys": self.keys, "cells": cells})
+    def robust(self, cells: Iterable[Cell]) -> list[bool]:
+        """One flag per image: right on the clean image and in every one of ``cells``, in every draw."""
+        return [all(flags) for flags in zip(*self.per_draw(cells), strict=True)]
+
+    def select(self, order: Iterable[int]) -> Outcomes:
+        """The outcomes of some images, in the order given."""
+        order = list(order)
+        return Outcomes(
+            keys=[self.keys[i] for i in order],
+            draws={cell: [[flags[i] for i in order] for flags in draws] for cell, draws in self.draws.items()},
+            seconds=dict(self.seconds),
+            notes=dict(self.notes),
+        )
 
 
-def write_outcomes(path: Path, outcomes: Outcomes, **header: str) -> None:
+def write_outcomes(path: Path, outcomes: Outcomes, **header: Any) -> None:
     """Write outcomes, all or nothing; ``header`` names what they belong to."""
-    write_atomically(path, outcomes.to_json(**header))
+    cells = {
+        str(cell): {
+            "correct": ["".join("01"[ok] for ok in flags) for flags in draws],
+            "seconds": outcomes.seconds[cell],
+            "notes": outcomes.notes.get(cell, []),
+        }
+        for cell, draws in outcomes.draws.items()
+    }
+    content = {**header, "keys": outcomes.keys, "cells": cells}
+    write_atomically(path, json.dumps({"digest": _digest(content), **content}))
 
 
-def read_outcomes(path: Path, **header: str) -> Outcomes:
+def read_outcomes(path: Path, **header: Any) -> Outcomes:
     """Outcomes of a file that belongs to ``header``.
 
     Raises:
         ConfigError: damaged, or of another config, checkpoint or data set.
     """
+    content = read_header(path)
+    for name, value in header.items():
+        if content.get(name) != value:
+            raise ConfigError(f"{path} belongs to another {name}; name another --out, or delete it")
     try:
-        content = json.loads(path.read_text())
-        found = {name: content[name] for name in header}
-        outcomes = Outcomes(keys=list(content["keys"]))
+        outcomes = Outcomes(keys=[str(key) for key in content["keys"]])
         for text, value in content["cells"].items():
             cell = Cell.parse(text)
-            outcomes.correct[cell] = [{"0": False, "1": True}[flag] for flag in value["correct"]]
+            outcomes.draws[cell] = [[{"0": False, "1": True}[flag] for flag in flags] for flags in value["correct"]]
             outcomes.seconds[cell] = float(value["seconds"])
-        if any(len(flags) != len(outcomes.keys) for flags in outcomes.correct.values()):
+            outcomes.notes[cell] = [str(note) for note in value["notes"]]
+        lengths = {len(flags) for draws in outcomes.draws.values() for flags in draws}
+        if lengths - {len(outcomes.keys)}:
             raise ValueError("flags and keys differ in number")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise ConfigError(f"{path} is damaged ({error}); delete it to evaluate those images again") from error
-    for name, value in header.items():
-        if found[name] != value:
-            raise ConfigError(f"{path} belongs to another {name}; name another --out, or delete it")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
     return outcomes
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Everything in a file of outcomes, as plain values.
+
+    Raises:
+        ConfigError: damaged.
+    """
+    try:
+        content = json.loads(path.read_text())
+        digest = content.pop("digest")
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise _damaged(path, error) from error
+    if digest != _digest(content):
+        raise _damaged(path, "its checksum does not fit")
+    return content
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _damaged(path: Path, why: object) -> ConfigError:
+    return ConfigError(f"{path} is damaged ({why}); delete it to evaluate those images again")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,7 @@ from eval.tasks.classification import ClassificationTask, classification_task
 from modules.attacks.base import Attack
 from modules.defenses.base import Defense, View
 from modules.encoders.base import ImageEncoder
-from modules.encoders.clip import CLIP
+from modules.encoders.clip import CLIP, load_clip
 from modules.perturb.threat import Threat
 from modules.prior.diffusion import DiffusionPrior
 from modules.prior.storage import load_prior
@@ -55,6 +57,19 @@ class Plan:
     device: torch.device
     hash: str
 
+    def take_shard(self, number: int, count: int, encoder: ImageEncoder) -> None:
+        """Judge only one shard of every data set, ``number`` of ``count``.
+
+        Raises:
+            ConfigError: an evaluation that may stop early cannot be split.
+            ValueError: a set has fewer images than shards.
+        """
+        if self.config.stop_width:
+            raise ConfigError("an evaluation that stops early (stop_width) cannot be split; say stop_width=0")
+        for task in self.tasks:
+            groups = [self.defend(name, encoder, task).group for name in self.config.defenses]
+            task.take_shard(number, count, math.lcm(*groups))
+
     def at(self, eps: float, attack: str) -> Attack:
         """One of the attacks in a ball of another radius."""
         threat = Threat(self.threat.norm, eps)
@@ -68,7 +83,8 @@ def device_of(name: str) -> torch.device:
         ConfigError: it is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
@@ -96,7 +112,8 @@ def build_plan(config: EvaluateConfig, clip: CLIP, *, prior: DiffusionPrior | No
     if prior is not None:
         prior.to(device)
     threat = Threat(config.threat.norm, config.threat.eps)
-    tasks = [classification_task(name, task, clip) for name, task in config.tasks.items()]
+    early = config.stop_width > 0  # then every beginning of the images must be a fair choice
+    tasks = [classification_task(name, task, clip, shuffle=early) for name, task in config.tasks.items()]
     plan = Plan(
         config=config,
         threat=threat,
@@ -114,6 +131,7 @@ def _defences(
     config: EvaluateConfig, clip: CLIP, prior: DiffusionPrior | None
 ) -> Callable[[str, ImageEncoder, ClassificationTask], Defense]:
     assert clip.text is not None
+    original = _original(config)
     blank = clip.text.encode_text([config.blank_prompt])[0]
     tokens = clip.text.token_states([config.blank_prompt])
 
@@ -126,11 +144,22 @@ def _defences(
             prior=prior,
             blank_embedding=task.blank if of_set else blank,
             blank_tokens=tokens,
+            head=task.head,
+            original=original,
         )
         # never .eval() here: the encoder inside may be in training, and the harness freezes it anyway
         return defense.to(next(encoder.parameters()).device)
 
     return defend
+
+
+def _original(config: EvaluateConfig) -> ImageEncoder | None:
+    """The encoder before its fine-tuning, where a defence asks for it."""
+    nodes = (component(node, name) for name, node in config.defenses.items())
+    if not any("original" in DEFENSES.needs(node) for node in nodes):
+        return None
+    clip = load_clip(config.model.name, config.model.pretrained, image_size=config.model.image_size)
+    return clip.image.to(device_of(config.device)).freeze()
 
 
 def _attacks(config: EvaluateConfig, threat: Threat) -> dict[str, PlannedAttack]:

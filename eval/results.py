@@ -37,6 +37,7 @@ class Result:
         seed: of the evaluation.
         config: hash of the resolved configuration.
         artefact: a label that forbids reading the number as robustness, e.g. ``clipure-legacy``; empty if none.
+        cumulative: the attack met only what earlier attacks of its view left standing, and the value counts them too.
     """
 
     task: str
@@ -58,6 +59,7 @@ class Result:
     seed: int
     config: str
     artefact: str = ""
+    cumulative: bool = False
 
     @property
     def key(self) -> str:

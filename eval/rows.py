@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from eval.metrics import wilson
 from eval.outcomes import CLEAN, Cell, Outcomes
-from eval.plan import Plan
 from eval.results import WORST, Result
-from eval.tasks.classification import ClassificationTask
-from modules.defenses.base import Defense
+from eval.stats import confidence_sequence
 
 
 @dataclass(frozen=True)
@@ -32,53 +31,120 @@ class Subject:
 
 @dataclass(frozen=True)
 class Rows:
-    """Writes the rows of one subject on one data set.
+    """Writes the rows of one subject on one data set; everything but the outcomes.
 
     Attributes:
-        plan: what was done.
-        task: on which data.
+        task: e.g. ``classification``.
+        dataset: name in the results.
         subject: on whose weights.
-        defenses: by name.
+        norm: of the threat.
+        eps: of the threat, in [0, 1] pixels.
+        seed: of the evaluation.
+        config: its hash.
+        artefacts: labels of defences whose rows are no robustness, by their names.
+        cascade: rows count the earlier attacks of their view too.
+        anytime: intervals that hold wherever an evaluation stops.
     """
 
-    plan: Plan
-    task: ClassificationTask
+    task: str
+    dataset: str
     subject: Subject
-    defenses: Mapping[str, Defense]
+    norm: str
+    eps: float
+    seed: int
+    config: str
+    artefacts: dict[str, str] = field(default_factory=dict)
+    cascade: bool = False
+    anytime: bool = False
 
-    def of(self, outcomes: Outcomes, cells: Sequence[Cell]) -> list[Result]:
-        """The rows of the cells: one for each, and for each defence the per-sample worst case at the threat's eps."""
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, from which ``from_json`` restores this."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Rows:
+        """The rows' writer of a file.
+
+        Raises:
+            KeyError, TypeError: they are of something else.
+        """
+        return cls(**{**content, "subject": Subject(**content["subject"])})
+
+    def of(self, outcomes: Outcomes) -> list[Result]:
+        """The rows: one for each cell, and for each defence the per-sample worst case at the threat's eps."""
         rows = []
-        for name in self.defenses:
-            own = [cell for cell in cells if cell.defense == name]
-            attacked = [c for c in own if c.attack != CLEAN and c.eps == self.plan.threat.eps]
-            rows += [self._row(outcomes, cell, [cell]) for cell in own]
+        for name in dict.fromkeys(cell.defense for cell in outcomes.draws):
+            own = [cell for cell in outcomes.draws if cell.defense == name]
+            attacked = self.attacks(outcomes, name)
+            rows += [self._mean(outcomes, cell, [cell]) for cell in own]
             if attacked:
-                rows.append(self._row(outcomes, replace(attacked[0], attack=WORST, view=WORST), attacked))
+                rows += self._worst(outcomes, attacked)
         return rows
 
-    def _row(self, outcomes: Outcomes, cell: Cell, cells: list[Cell]) -> Result:
+    def attacks(self, outcomes: Outcomes, defense: str) -> list[Cell]:
+        """The cells behind a defence's worst case."""
+        return [c for c in outcomes.draws if (c.defense, c.eps) == (defense, self.eps) and c.attack != CLEAN]
+
+    def _worst(self, outcomes: Outcomes, cells: list[Cell]) -> list[Result]:
+        """The worst case over attacks, views and draws; where there are several draws their mean and majority too."""
+        cell = replace(cells[0], attack=WORST, view=WORST)
+        rows = [self._row(outcomes, cell, cells, outcomes.robust(cells))]
+        per_draw = outcomes.per_draw(cells)
+        if len(per_draw) > 1:
+            majority = [2 * sum(flags) > len(per_draw) for flags in zip(*per_draw, strict=True)]
+            mean = self._mean(outcomes, cell, cells)
+            rows.append(replace(mean, metric=mean.metric + "_mean"))
+            rows.append(self._row(outcomes, cell, cells, majority, suffix="_majority"))
+        return rows
+
+    def _mean(self, outcomes: Outcomes, cell: Cell, cells: list[Cell]) -> Result:
+        per_draw = outcomes.per_draw(cells)
+        share = [sum(flags) / len(per_draw) for flags in zip(*per_draw, strict=True)]
+        return self._row(outcomes, cell, cells, share)
+
+    def _row(
+        self, outcomes: Outcomes, cell: Cell, cells: list[Cell], right: Sequence[float], suffix: str = ""
+    ) -> Result:
         clean = cell.attack == CLEAN
-        robust = outcomes.robust(cells)
-        low, high = wilson(sum(robust), len(robust))
+        low, high = self.interval(sum(right), len(right))
         return Result(
-            task=self.task.name,
-            dataset=self.task.dataset,
-            n=len(robust),
+            task=self.task,
+            dataset=self.dataset,
+            n=len(right),
             checkpoint=self.subject.checkpoint,
             step=self.subject.step,
             encoder=self.subject.encoder,
             defense=cell.defense,
             attack=cell.attack,
             view=cell.view,
-            norm="none" if clean else self.plan.threat.norm,
+            norm="none" if clean else self.norm,
             eps=cell.eps,
-            metric="clean_accuracy" if clean else "robust_accuracy",
-            value=sum(robust) / max(len(robust), 1),
+            metric=("clean_accuracy" if clean else "robust_accuracy") + suffix,
+            value=sum(right) / max(len(right), 1),
             low=low,
             high=high,
             seconds=round(sum(outcomes.seconds[c] for c in cells), 3),
-            seed=self.plan.config.seed,
-            config=self.plan.hash,
-            artefact=self.defenses[cell.defense].artefact,
+            seed=self.seed,
+            config=self.config,
+            artefact=self.artefacts.get(cell.defense, ""),
+            cumulative=self.cascade and not clean,
         )
+
+    def interval(self, right: float, n: int) -> tuple[float, float]:
+        """The 95 % interval of a share of right images."""
+        return confidence_sequence(right, n) if self.anytime else wilson(right, n)
+
+
+def widest(rows: Rows, outcomes: Outcomes) -> float:
+    """The width of the least certain worst case; 1 where nothing is known."""
+    widths = [1.0] if not outcomes.keys else []
+    for name in _defenses(outcomes):
+        cells = rows.attacks(outcomes, name)
+        if cells and outcomes.keys:
+            low, high = rows.interval(sum(outcomes.robust(cells)), len(outcomes.keys))
+            widths.append(high - low)
+    return max(widths, default=0.0)
+
+
+def _defenses(outcomes: Outcomes) -> Iterable[str]:
+    return dict.fromkeys(cell.defense for cell in outcomes.draws)

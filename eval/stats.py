@@ -131,7 +131,7 @@ def stratified_bootstrap(
 
 
 def confidence_sequence(
-    successes: int, n: int, alpha: float = 0.05, a: float = 0.5, b: float = 0.5
+    successes: float, n: int, alpha: float = 0.05, a: float = 0.5, b: float = 0.5
 ) -> tuple[float, float]:
     """An interval of a proportion that may be looked at after every image (Robbins 1970, beta-binomial mixture).
 
@@ -172,7 +172,7 @@ def area_under_curve(eps: Sequence[float], accuracy: Sequence[float]) -> float:
     return float((np.diff(x) * (y[1:] + y[:-1]) / 2).sum() / (x[-1] - x[0]))
 
 
-def _lower_end(successes: int, n: int, alpha: float, a: float, b: float) -> float:
+def _lower_end(successes: float, n: int, alpha: float, a: float, b: float) -> float:
     """Smallest p whose likelihood is not yet beaten by the mixture's by a factor of 1 / alpha."""
     if successes == 0:
         return 0.0
@@ -186,7 +186,7 @@ def _lower_end(successes: int, n: int, alpha: float, a: float, b: float) -> floa
     return float(expit(brentq(excess, -_FAR, min(top, _FAR), xtol=1e-12)))
 
 
-def _check(successes: int, n: int, alpha: float) -> None:
+def _check(successes: float, n: int, alpha: float) -> None:
     if n < 0 or not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} is impossible; give 0 <= successes <= n")
     _check_alpha(alpha)

@@ -121,14 +121,18 @@ def evaluate(
     overrides: Overrides = None,
     out: Out = None,
     dry_run: DryRun = False,
+    shard: Annotated[str, typer.Option("--shard", help="Judge one part of the images, e.g. 3/8.")] = "1/1",
 ) -> None:
     """Judge a checkpoint, bare and behind defences, by every attack and view of a recipe.
 
+    Started again, it goes on where it stopped.  Split over jobs with --shard 1/8 … 8/8 and one --out, or over the
+    ranks of torchrun; robustclip report then joins the parts.
+
     Example: robustclip evaluate runs/fare/export/encoder.safetensors digits prior=prior.safetensors
     """
-    from launch.job import run_evaluation
+    from launch.evaluation import run_evaluation
 
-    run_evaluation(checkpoint, recipe, overrides or [], out, dry_run=dry_run, command=_command())
+    run_evaluation(checkpoint, recipe, overrides or [], out, dry_run=dry_run, command=_command(), shard=shard)
 
 
 @app.command()
@@ -140,7 +144,7 @@ def report(
 
     Example: robustclip report runs/demo --out report
     """
-    from launch.job import run_report
+    from launch.evaluation import run_report
 
     run_report(runs, out)
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.files import ConfigError
 from configs.load import load_config
 
 
@@ -48,6 +47,8 @@ def _finetune(name: str, config: Any, out: Path | None, command: str) -> str:
     run = open_run(name, config, out, command=command)
     export = finetune(run)
     if (run.folder / "results.jsonl").is_file():
+        from launch.evaluation import show_results
+
         show_results(run.folder)
     return f"encoder: {export}"
 
@@ -73,78 +74,6 @@ def _embed(name: str, config: Any, out: Path | None, command: str) -> str:
 
 
 _JOBS = {"finetune": _finetune, "pretrain": _pretrain, "prior": _prior, "embed": _embed}
-
-
-def run_evaluation(
-    checkpoint: str,
-    recipe: str,
-    overrides: Sequence[str],
-    out: Path | None,
-    *,
-    dry_run: bool,
-    command: str,
-) -> None:
-    """Evaluate a checkpoint file, or a model by name.
-
-    Raises:
-        ConfigError: as ``run_job``, or the checkpoint is missing.
-    """
-    told = list(overrides)
-    if Path(checkpoint).suffix or Path(checkpoint).exists():
-        if not Path(checkpoint).is_file():
-            raise ConfigError(f"no checkpoint at {checkpoint}")
-        told.append(f"model.checkpoint={Path(checkpoint).resolve()}")
-        if not any(text.startswith("encoder=") for text in told):
-            told.append(f"encoder={Path(checkpoint).stem}")
-    else:
-        told.append(f"model.name={checkpoint}")
-    config = load_config("evaluate", recipe, told)
-    if dry_run:
-        from launch.dry_run import show_plan
-
-        show_plan("evaluate", Path(recipe).stem, config)
-        return
-    from eval.evaluate import evaluate_checkpoint
-    from train.runs import open_run
-
-    run = open_run(Path(recipe).stem, config, out, command=command)
-    if not run.finished:
-        evaluate_checkpoint(config, run.folder, command=command)
-        from configs.files import write_atomically
-
-        write_atomically(run.folder / "done", "")
-    show_results(run.folder)
-
-
-def show_results(folder: Path) -> None:
-    """Print a run's table and write its page."""
-    from rich.console import Console
-
-    from eval.report import build_report
-    from eval.results import read_results
-    from eval.tables import terminal_table
-
-    page = build_report([folder], folder / "report")
-    Console().print(terminal_table(read_results(folder / "results.jsonl")))
-    print(f"report: {page}")
-
-
-def run_report(runs: Sequence[Path], out: Path | None) -> None:
-    """Write the page of some runs and print their table.
-
-    Raises:
-        ConfigError: a folder holds no results.
-    """
-    from rich.console import Console
-
-    from eval.report import build_report
-    from eval.results import read_results
-    from eval.tables import terminal_table
-
-    page = build_report(runs, out or runs[0] / "report")
-    rows = [row for run in runs for row in read_results(run / "results.jsonl")]
-    Console().print(terminal_table(rows))
-    print(f"report: {page}")
 
 
 def make_data(source: str, out: Path, *, split: str, per_shard: int, skip_bad: bool) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.job import run_evaluation, run_job
+from launch.evaluation import run_evaluation
+from launch.job import run_job
 
 RECIPES = Path(__file__).parents[1] / "configs" / "recipes"
 FILES = sorted(RECIPES.rglob("*.yaml"))

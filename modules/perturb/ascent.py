@@ -24,6 +24,14 @@ class Iterate(NamedTuple):
     value: Tensor | None
 
 
+def slope(value: Tensor, x: Tensor, *, create_graph: bool = False) -> Tensor:
+    """Gradient [B, C, H, W] of the summed values [B] with respect to x; zero where no gradient reaches x at all."""
+    if not value.requires_grad:
+        return torch.zeros_like(x)
+    (grad,) = torch.autograd.grad(value.sum(), x, create_graph=create_graph, allow_unused=True)
+    return torch.zeros_like(x) if grad is None else grad
+
+
 def ascend(
     loss: Loss,
     x: Tensor,
@@ -56,7 +64,7 @@ def ascend(
         leaf = point if differentiable and point.requires_grad else point.detach().requires_grad_()
         with torch.enable_grad():  # never around a yield: the caller's grad mode is its own
             value = loss(leaf)
-            (grad,) = torch.autograd.grad(value.sum(), leaf, create_graph=differentiable)
+            grad = slope(value, leaf, create_graph=differentiable)
             moved = threat.confine(x, leaf + step_size * direction(grad))
         yield Iterate(leaf if differentiable else leaf.detach(), value)
         point = moved if differentiable else moved.detach()

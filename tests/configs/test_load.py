@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from configs.families import ATTACKS
 from configs.files import ConfigError, write_atomically
 from configs.load import config_hash, load_config, parse_overrides, plain, recipe_names, to_yaml
 
@@ -71,10 +72,12 @@ def test_faults_of_every_kind_are_listed_together() -> None:
 
 
 def test_unknown_components_list_the_choices() -> None:
-    assert faults("finetune", FARE, "attack.name=pdg") == ["attack: unknown attack 'pdg'; choose one of: apgd, pgd"]
+    assert faults("finetune", FARE, "attack.name=pdg") == [
+        f"attack: unknown attack 'pdg'; choose one of: {', '.join(sorted(ATTACKS.members))}"
+    ]
     assert "choose one of: fare, tecoa" in faults("finetune", FARE, "objective.name=fair")[0]
     (line,) = faults("evaluate", "digits", "prior=x", "defenses.magic={}")
-    assert line.startswith("defenses.magic: unknown defense 'magic'; choose one of: clipure_cos,")
+    assert line.startswith("defenses.magic: unknown defense 'magic'; choose one of: ") and "clipure_cos, " in line
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,9 @@ def test_unknown_components_list_the_choices() -> None:
         ("curve.defenses=[magic]", "'magic' is none of the defenses"),
         ("curve.eps=[-1.0]", "-1.0 is negative"),
         ("views=[sideways]", "sideways"),
-        ("eot_draws=0", "eot_draws is 0"),
+        ("eot_draws=-1", "eot_draws is -1"),
+        ("score_draws=0", "score_draws is 0"),
+        ("stop_width=2", "stop_width is 2"),
         ("attacks.apgd_t.views=[transfer,sideways]", "unknown view 'sideways'; choose of: transfer, adaptive"),
         ("threat.norm=l7", "l7"),
     ],

@@ -98,6 +98,7 @@ def test_an_evaluation_leaves_rows_table_config_environment_pictures_and_notes(j
         "examples.json",
         "examples.safetensors",
         "notes.json",
+        "outcomes-digits.json",
         "results.csv",
         "results.jsonl",
         "state",
@@ -105,7 +106,7 @@ def test_an_evaluation_leaves_rows_table_config_environment_pictures_and_notes(j
     rows = read_results(judged / "results.jsonl")
     assert {(row.encoder, row.checkpoint, row.step) for row in rows} == {("Changed", "encoder.safetensors", 7)}
     with (judged / "results.csv").open(newline="") as file:
-        assert len(list(csv.DictReader(file))) == len(rows) == 6
+        assert len(list(csv.DictReader(file))) == len(rows) == 8
     environment = json.loads((judged / "env.json").read_text())
     assert environment["command"] == "robustclip evaluate"
     assert set(environment["versions"]) == {"python", *PACKAGES}

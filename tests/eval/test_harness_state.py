@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from eval.harness import Evaluation, evaluate
 from eval.plan import Plan
 from eval.rows import Subject
 from modules import noise
+from modules.attacks.base import Search
 from modules.defenses.random_noise import RandomNoise
 from modules.encoders.clip import CLIP
 
@@ -74,8 +76,9 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_numbers(clip: CLIP, plann
 
 def test_a_finished_batch_is_not_judged_again(clip: CLIP, planned: Planned, stopped: Path) -> None:
     plan, spy = watched(planned(*SETTINGS[:3]), clip)
-    first = json.loads((stopped / "digits-00000.json").read_text())
-    (stopped / "digits-00000.json").write_text(json.dumps({**first, "config": plan.hash}))  # without examples
+    file = stopped / "digits-00000.json"
+    first = json.loads(file.read_text())
+    reseal(file, lambda content: content.update(config=plan.hash))  # that of a plan without examples
     evaluate(clip.image, plan, SUBJECT, state=stopped)
     assert len(spy.keys) == 12
     assert not set(spy.keys) & set(noise.keys_of(first["keys"]).tolist())
@@ -89,18 +92,21 @@ def test_an_evaluation_that_is_over_is_only_read(clip: CLIP, planned: Planned, t
     assert spy.keys == []
 
 
-def damage(file: Path, change: Callable[[dict], object]) -> None:
+def reseal(file: Path, change: Callable[[dict], object]) -> None:
+    """Change a state file so that its checksum fits again."""
     content = json.loads(file.read_text())
+    del content["digest"]
     change(content)
-    file.write_text(json.dumps(content))
+    digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
+    file.write_text(json.dumps({"digest": digest, **content}))
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda c: c.pop("keys"), "is damaged"),
-        (lambda c: c["cells"].popitem(), r"is damaged \(attacks are missing\)"),
-        (lambda c: c["cells"].update({"noisy|none|none|0.0": {"correct": "01", "seconds": 0}}), "differ in number"),
+        (lambda c: c["cells"].update({'["other", "none", "none", 0.0]': value()}), "attacks of another plan"),
+        (lambda c: c["cells"].update({'["noisy", "none", "none", 0.0]': value("01")}), "differ in number"),
         (lambda c: c.update(config="another"), "belongs to another config"),
         (lambda c: c.update(weights="another"), "belongs to another weights"),
         (lambda c: c["keys"].reverse(), "is about other images"),
@@ -110,11 +116,62 @@ def test_a_state_file_that_does_not_belong_is_named(
     change: Callable[[dict], object], said: str, clip: CLIP, planned: Planned, stopped: Path
 ) -> None:
     file = stopped / "digits-00000.json"
-    damage(file, change)
+    reseal(file, change)
     with pytest.raises(ConfigError, match=said) as caught:
         evaluate(clip.image, planned(*SETTINGS), SUBJECT, state=stopped)
     assert str(file) in str(caught.value)
     assert "delete it" in str(caught.value)
+
+
+def value(flags: str = "11111111") -> dict[str, object]:
+    return {"correct": [flags], "seconds": 0, "notes": []}
+
+
+def test_a_flag_changed_by_hand_is_named(clip: CLIP, planned: Planned, stopped: Path) -> None:
+    file = stopped / "digits-00000.json"
+    text = file.read_text()
+    flags = json.loads(text)["cells"]['["noisy", "none", "none", 0.0]']["correct"][0]
+    file.write_text(text.replace(flags, flags[::-1].replace("1", "0", 1), 1))
+    with pytest.raises(ConfigError, match=r"checksum does not fit\); delete it"):
+        evaluate(clip.image, planned(*SETTINGS), SUBJECT, state=stopped)
+
+
+class Impatient:
+    """Presses Ctrl-C after every so many cells."""
+
+    def __init__(self, plan: Plan, patience: int) -> None:
+        self.plan, self.patience, self.attacks = plan, patience, 0
+
+    def run(self, clip: CLIP, state: Path) -> Evaluation | None:
+        attack = self.plan.attacks["apgd"].attack
+        before = attack._run
+
+        def hurried(search: Search) -> None:
+            self.attacks += 1
+            if self.attacks % self.patience == 0:
+                raise KeyboardInterrupt
+            before(search)
+
+        attack._run = hurried  # pyright: ignore[reportAttributeAccessIssue]
+        try:
+            return evaluate(clip.image, self.plan, SUBJECT, state=state)
+        except KeyboardInterrupt:
+            return None
+        finally:
+            del attack._run  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_twenty_interruptions_change_no_flag(
+    clip: CLIP, planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.harness.SAVE_EVERY", 0.0)  # as for attacks that take longer than a second
+    settings = ("batch_size=2", "views=[transfer, adaptive]", "cascade=true")
+    once = evaluate(clip.image, planned(*settings), SUBJECT)
+    impatient, interruptions = Impatient(planned(*settings), patience=2), 0
+    while (found := impatient.run(clip, tmp_path)) is None:
+        interruptions += 1
+    assert interruptions >= 20
+    assert found.outcomes["digits"].draws == once.outcomes["digits"].draws
 
 
 def test_half_a_state_file_is_named(clip: CLIP, planned: Planned, stopped: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from launch import cli, job
+from launch import cli
 from modules.encoders.clip import load_clip
 from modules.encoders.tiny import load_tiny
 
@@ -119,7 +119,7 @@ def test_what_ends_a_run_is_told(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(job, "run_report", fail)
+    monkeypatch.setattr(evaluation, "run_report", fail)
     found, lines = here("report", "x")
     assert found == code and told in lines[0]
 

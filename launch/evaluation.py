@@ -1,0 +1,140 @@
+"""Evaluations from the command line: a checkpoint, its shards, and the page."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.files import ConfigError, write_atomically
+from configs.load import load_config
+
+
+def run_evaluation(
+    checkpoint: str,
+    recipe: str,
+    overrides: Sequence[str],
+    out: Path | None,
+    *,
+    dry_run: bool,
+    command: str,
+    shard: str = "1/1",
+) -> None:
+    """Evaluate a checkpoint file, or a model by name; whole, one shard, or this rank's part.
+
+    Raises:
+        ConfigError: every fault of the recipe and the overrides, or the checkpoint is missing.
+    """
+    config = load_config("evaluate", recipe, [*overrides, *told_by(checkpoint, overrides)])
+    if dry_run:
+        from launch.dry_run import show_plan
+
+        show_plan("evaluate", Path(recipe).stem, config)
+        return
+    number, count, ranks = _part(shard)
+    if count == 1:
+        folder = _judge(config, recipe, out, (1, 1), command)
+        show_results(folder)
+        return
+    if out is None:
+        raise ConfigError("a part of an evaluation needs --out, the same for all parts")
+    from eval.merge import merge, shard_folder, shards_in
+
+    folder = _judge(config, recipe, shard_folder(out, number, count), (number, count), command)
+    if ranks and _last_of_all(number):
+        show_results(merge(shards_in(out), out))
+    elif not ranks:
+        print(f"shard {number} of {count}: {folder}\njoin the shards: robustclip report {out}")
+
+
+def told_by(checkpoint: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides that a checkpoint's file or a model's name stand for.
+
+    Raises:
+        ConfigError: the file is missing.
+    """
+    if not (Path(checkpoint).suffix or Path(checkpoint).exists()):
+        return [f"model.name={checkpoint}"]
+    if not Path(checkpoint).is_file():
+        raise ConfigError(f"no checkpoint at {checkpoint}")
+    told = [f"model.checkpoint={Path(checkpoint).resolve()}"]
+    if not any(text.startswith("encoder=") for text in overrides):
+        told.append(f"encoder={Path(checkpoint).stem}")
+    return told
+
+
+def _part(shard: str) -> tuple[int, int, bool]:
+    """Number and count of the part to judge, and whether it is a rank's."""
+    found = re.fullmatch(r"(\d+)/(\d+)", shard)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise ConfigError(f"--shard {shard} is no part; say 3/8 for the third of eight")
+    number, count = int(found[1]), int(found[2])
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world > 1 and count > 1:
+        raise ConfigError("--shard and several ranks at once cannot be; leave out one of them")
+    return (int(os.environ["RANK"]) + 1, world, True) if world > 1 else (number, count, False)
+
+
+def _last_of_all(number: int) -> bool:
+    """Wait until every rank is done; True on the first rank."""
+    from datetime import timedelta
+
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", timeout=timedelta(days=7))
+    dist.barrier()
+    dist.destroy_process_group()
+    return number == 1
+
+
+def _judge(config: Any, recipe: str, out: Path | None, shard: tuple[int, int], command: str) -> Path:
+    from eval.evaluate import evaluate_checkpoint
+    from train.runs import open_run
+
+    run = open_run(Path(recipe).stem, config, out, command=command)
+    if not run.finished:
+        evaluate_checkpoint(config, run.folder, command=command, shard=shard)
+        write_atomically(run.folder / "done", "")
+    return run.folder
+
+
+def show_results(folder: Path) -> None:
+    """Print a run's table and write its page."""
+    run_report([folder], None)
+
+
+def run_report(runs: Sequence[Path], out: Path | None) -> None:
+    """Write the page of some runs and print their table; the shards of an evaluation are joined first.
+
+    Raises:
+        ConfigError: a folder holds no results, or shards do not make a whole.
+    """
+    from rich.console import Console
+
+    from eval.report import build_report
+    from eval.results import read_results
+    from eval.tables import terminal_table
+
+    runs = _joined(runs, out)
+    page = build_report(runs, out or runs[0] / "report")
+    rows = [row for run in runs for row in read_results(run / "results.jsonl")]
+    Console().print(terminal_table(rows))
+    print(f"report: {page}")
+
+
+def _joined(runs: Sequence[Path], out: Path | None) -> list[Path]:
+    from eval.merge import is_shard, merge, shards_in
+
+    whole, parts = [], []
+    for run in runs:
+        if run.is_dir() and shards_in(run):
+            whole.append(merge(shards_in(run), run))
+        elif run.is_dir() and is_shard(run):
+            parts.append(run)
+        else:
+            whole.append(run)
+    if parts:
+        whole.append(merge(parts, (out or parts[0].parent) / "joined"))
+    return whole
