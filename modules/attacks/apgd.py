@@ -11,6 +11,7 @@ from torch import Tensor
 
 from modules.attacks.apgd_steps import Climb, DenseClimb, SparseClimb
 from modules.attacks.base import Attack, LabelLoss, Labels, Search
+from modules.perturb.ascent import slope
 from modules.perturb.losses import LABEL_LOSSES, Loss, targeted_dlr
 from modules.perturb.threat import Threat
 
@@ -112,5 +113,4 @@ def _value_and_grad(loss: Loss, x: Tensor) -> tuple[Tensor, Tensor]:
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         value = loss(leaf)
-        (grad,) = torch.autograd.grad(value.sum(), leaf)
-    return value.detach(), grad
+        return value.detach(), slope(value, leaf)

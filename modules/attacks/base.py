@@ -48,6 +48,7 @@ class Search:
         clean: [B, K] logits of the images themselves, once ``begin`` was called.
         salt: prefix of the names of random numbers; tells apart attacks that share a search.
         notes: what an attack had to do otherwise than told, in words.
+        fallen: for each member of an ensemble, how many images it was the first to fool.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Search:
         self.clean = torch.empty(len(x), 0)
         self.salt = ""
         self.notes: list[str] = []
+        self.fallen: dict[str, int] = {}
         self._scope = noise.scope()
         self._calls = 0
         self._asked = 0
@@ -130,6 +132,8 @@ class Search:
 
     @torch.no_grad()
     def _remember(self, x: Tensor, answers: Sequence[Tensor], *, judged: bool) -> None:
+        if answers[0].shape[1] < 2:
+            raise ValueError("a model with 1 class is right whatever it sees; an attack needs 2 classes or more")
         self._asked += 1
         if self.judge is not None:
             if not judged and self._asked % self.judge_every:
