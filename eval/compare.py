@@ -33,8 +33,7 @@ class Comparison:
         """The comparison in plain words."""
         b, c, p = self.test
         shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
-        points = 100 * self.difference.value
-        low, high = 100 * self.difference.low, 100 * self.difference.high
+        points, low, high = (100 * number for number in self.difference)
         if b == c:
             verdict = "they are equally often right"
         else:
@@ -43,8 +42,8 @@ class Comparison:
             verdict = f"{better} is right more often, {chance}"
         return (
             f"On the same {self.n:,} images the first is right on {100 * self.first:.1f} % and the second on "
-            f"{100 * self.second:.1f} %, a difference of {points:+.1f} points (95 % interval {low:+.1f} to {high:+.1f}); "
-            f"{b:,} images only the first got right, {c:,} only the second (McNemar {shown}): {verdict}."
+            f"{100 * self.second:.1f} %, a difference of {points:+.1f} points (95 % interval {low:+.1f} to "
+            f"{high:+.1f}); {b:,} images only the first got right, {c:,} only the second (McNemar {shown}): {verdict}."
         )
 
 

@@ -139,7 +139,8 @@ def confidence_sequence(
     The images must come in a random order.  It is about the choice of images only: no weak attack widens it.
 
     Args:
-        successes: images that are still correct, 0..n.
+        successes: images that are still correct, 0..n; also a sum of shares in [0, 1], one per image, of which the
+            sequence then holds the mean.
         n: images tried; 0 gives (0, 1).
         alpha: how often the sequence may miss, ever.
         a: first parameter of the mixing beta distribution.

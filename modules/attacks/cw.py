@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from modules.attacks.base import Attack, LabelLoss, Labels, Search, where_image
+from modules.perturb.ascent import slope
 from modules.perturb.losses import Loss, margin
 from modules.perturb.threat import Threat
 
@@ -150,7 +151,7 @@ class CW(Attack):
             u = state.u.detach().requires_grad_()
             point = state.pixels(u)
             value = loss(point)
-            (grad,) = torch.autograd.grad(self._objective(state, point, value).sum(), u)
+            grad = slope(self._objective(state, point, value), u)
         self._keep_best(state, point.detach(), value.detach(), settled=2 * i >= self.steps)
         state.mean = _BETA1 * state.mean + (1 - _BETA1) * grad
         state.square = _BETA2 * state.square + (1 - _BETA2) * grad.square()

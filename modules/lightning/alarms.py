@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from modules.attacks.pgd import PGD
+from modules.perturb.ascent import slope
 from modules.perturb.losses import Loss
 from modules.perturb.threat import Threat
 
@@ -91,7 +92,7 @@ def probe(loss: Loss, x: Tensor, threat: Threat, *, starts: int = 3) -> Probe:
         by_start = torch.stack([loss(point) for point in ten])
         by_chance = torch.stack([loss(point) for point in far]).amax(dim=0)
         clean, one_step, fifty_steps = (loss(point).mean().item() for point in (x, one, fifty))
-    slope = _slope(loss, (x + threat.sample(x, names[0])).clamp(0.0, 1.0), threat)
+    steep = _steepness(loss, (x + threat.sample(x, names[0])).clamp(0.0, 1.0), threat)
     return Probe(
         clean=clean,
         chance=by_chance.mean().item(),
@@ -99,9 +100,9 @@ def probe(loss: Loss, x: Tensor, threat: Threat, *, starts: int = 3) -> Probe:
         ten_steps=by_start.mean().item(),
         fifty_steps=fifty_steps,
         spread=(by_start.amax(dim=0) - by_start.amin(dim=0)).mean().item(),
-        gradient=slope.mean().item(),
-        foretold=threat.eps * slope.mean().item(),
-        zeros=(slope == 0).float().mean().item(),
+        gradient=steep.mean().item(),
+        foretold=threat.eps * steep.mean().item(),
+        zeros=(steep == 0).float().mean().item(),
     )
 
 
@@ -161,9 +162,9 @@ def _dead_gradients(found: Probe, most: float) -> list[Alarm]:
     return raised
 
 
-def _slope(loss: Loss, x: Tensor, threat: Threat) -> Tensor:
+def _steepness(loss: Loss, x: Tensor, threat: Threat) -> Tensor:
     """[B] how steeply the loss rises at x along the threat's steepest direction: the dual norm of the gradient."""
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
-        (grad,) = torch.autograd.grad(loss(leaf).sum(), leaf)
+        grad = slope(loss(leaf), leaf)
     return (grad * threat.steepest(grad)).flatten(1).sum(dim=1)

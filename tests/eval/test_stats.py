@@ -36,17 +36,20 @@ def exact_coverage(interval: Interval, n: int, p: float) -> float:
     return float(binom.pmf(np.arange(n + 1), n, p)[held].sum())
 
 
-def exact_anytime_miss(interval: Interval, n_max: int, p: float) -> float:
-    """Probability that the interval misses p at any n up to ``n_max``: mass that leaves the band, step by step."""
-    mass, missed = np.zeros(n_max + 2), 0.0
-    mass[0] = 1.0
-    lowest, highest = 0, 0  # counts at this n whose interval holds p; both grow by 0 or 1 a step
+def exact_anytime_miss(interval: Callable[..., tuple[float, float]], n_max: int, *chances: float) -> float:
+    """Probability that the interval misses the mean at any n up to ``n_max``: mass that leaves the band, step by step.
+
+    chances: of an image to count 0, 1 / k, ..., 1; two of them for images that are right or wrong.
+    """
+    k = len(chances) - 1
+    p = sum(i * chance for i, chance in enumerate(chances)) / k
+    mass, missed = np.ones(1), 0.0
+    lowest, highest = 0, 0  # sums at this n, in units of 1 / k, whose interval holds p
     for n in range(1, n_max + 1):
-        mass[1:] = (1 - p) * mass[1:] + p * mass[:-1]
-        mass[0] *= 1 - p
-        while interval(lowest, n)[1] < p:
+        mass = np.convolve(mass, chances)
+        while interval(lowest / k, n)[1] < p:
             lowest += 1
-        while highest < n and interval(highest + 1, n)[0] <= p:
+        while highest < k * n and interval((highest + 1) / k, n)[0] <= p:
             highest += 1
         missed += mass[:lowest].sum() + mass[highest + 1 :].sum()
         mass[:lowest], mass[highest + 1 :] = 0.0, 0.0
@@ -90,13 +93,18 @@ def test_the_ends_of_a_confidence_sequence_are_where_the_mixture_wins_by_one_ove
 
 @pytest.mark.parametrize("p", [0.05, 0.3, 0.9])
 def test_a_confidence_sequence_misses_ever_no_more_often_than_alpha(p: float) -> None:
-    missed = exact_anytime_miss(confidence_sequence, 1500, p)
+    missed = exact_anytime_miss(confidence_sequence, 1500, 1 - p, p)
     assert 0.02 < missed <= 0.05
 
 
+@pytest.mark.parametrize("chances", [(0.3, 0.4, 0.3), (0.05, 0.15, 0.2, 0.6)])
+def test_a_confidence_sequence_of_shares_misses_even_less_often(chances: tuple[float, ...]) -> None:
+    assert exact_anytime_miss(confidence_sequence, 400, *chances) < 0.03
+
+
 def test_intervals_for_one_look_miss_far_too_often_when_looked_at_always() -> None:
-    assert exact_anytime_miss(wilson, 400, 0.3) > 0.25
-    assert exact_anytime_miss(clopper_pearson, 400, 0.3) > 0.15
+    assert exact_anytime_miss(lambda k, n: wilson(int(k), n), 400, 0.7, 0.3) > 0.25
+    assert exact_anytime_miss(clopper_pearson, 400, 0.7, 0.3) > 0.15
 
 
 @pytest.mark.parametrize("interval", [clopper_pearson, confidence_sequence])

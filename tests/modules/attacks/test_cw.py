@@ -78,6 +78,13 @@ def test_under_linf_every_point_it_asks_about_is_allowed() -> None:
     assert torch.allclose(x_adv, (x + 0.1).clamp_max(1.0), atol=1e-2)
 
 
+def test_where_there_is_no_gradient_it_stays_where_it_started() -> None:
+    for norm, wobble in (("linf", 1e-5), ("l2", 5e-3)):  # Adam also follows rounding errors of the distance
+        attack = CW(Threat(norm, 0.1), steps=3, random_start=False)
+        x_adv = attack.perturb(lambda x: margin(TWO(x.detach()), TWO.y), TWO.x)
+        assert torch.allclose(x_adv, TWO.x, atol=wobble)
+
+
 def test_steps_follow_adam() -> None:
     ball, count = Threat("linf", 0.1), 6
     asked: list[Tensor] = []

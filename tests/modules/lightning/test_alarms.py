@@ -63,10 +63,17 @@ def locks(x: Tensor) -> Tensor:
 
 
 class Rounding(ConvEncoder):
-    """Rounds pixels, which has no gradient, and sends none around."""
+    """Rounds pixels, which has no gradient."""
 
     def encode_image(self, x: Tensor) -> Tensor:
-        return super().encode_image((x * 64).round() / 64 + 0 * x)
+        return super().encode_image((x * 64).round() / 64)
+
+
+class Detached(ConvEncoder):
+    """Cuts the graph."""
+
+    def encode_image(self, x: Tensor) -> Tensor:
+        return super().encode_image(x.detach())
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -95,8 +102,9 @@ def test_a_loss_that_ten_steps_do_not_climb_but_fifty_do_is_told() -> None:
     assert names(locks) == {"ten_steps_fail"}
 
 
-def test_gradients_lost_in_rounding_are_told() -> None:
-    model = classifier(Rounding()).requires_grad_(False)
+@pytest.mark.parametrize("encoder", [Rounding, Detached])
+def test_gradients_that_are_lost_are_told(encoder: type[ConvEncoder]) -> None:
+    model = classifier(encoder()).requires_grad_(False)
     assert {"chance_wins", "zero_gradient", "gradient_too_small"} <= names(label_loss(model))
 
 
