@@ -22,14 +22,17 @@ def cross_entropy_slope(x: Tensor, w: Tensor, classify: ZeroShotHead, label: Ten
     return (tangent @ w).view_as(x)
 
 
-def test_the_steps_on_a_linear_encoder_are_done_by_hand() -> None:
-    encoder, x, classify = LinearEncoder().double().freeze(), images(5, 4).double(), head(12, scale=3.0).double()
-    defense = AntiAdversary(encoder, classify, steps=3, step_size=0.02)
+@pytest.mark.parametrize("step_size", [0.02, 10.0])  # the second goes so far that predictions change on the way
+def test_the_steps_on_a_linear_encoder_are_done_by_hand(step_size: float) -> None:
+    encoder, x, classify = LinearEncoder().double().freeze(), images(64, 4).double(), head(12, scale=3.0).double()
+    defense = AntiAdversary(encoder, classify, steps=3, step_size=step_size)
     label = classify(encoder.encode_image(x)).argmax(dim=1)
-    by_hand = x
+    by_hand, changed = x, False
     for _ in range(3):
-        by_hand = by_hand - 0.02 * cross_entropy_slope(by_hand, encoder.weight, classify, label).sign()
+        by_hand = by_hand - step_size * cross_entropy_slope(by_hand, encoder.weight, classify, label).sign()
+        changed |= bool((classify(encoder.encode_image(by_hand)).argmax(dim=1) != label).any())
     assert torch.allclose(defense.purify_pixels(x), by_hand)
+    assert changed == (step_size > 1)
 
 
 def test_the_model_gets_surer_of_what_it_thought() -> None:

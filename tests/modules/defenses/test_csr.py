@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modules import noise
+from modules.defenses import RandomNoise
 from modules.defenses.csr import CSR
 from modules.defenses.low_pass import low_pass
 from tests.modules.defenses.test_ttc import Counting
@@ -26,12 +28,18 @@ def cosine_slope(v: Tensor, w: Tensor, target: Tensor) -> Tensor:
     return (((t - (t * u).sum(dim=1, keepdim=True) * u) / z.norm(dim=1, keepdim=True)) @ w).view_as(v)
 
 
-def test_the_first_step_on_a_linear_encoder_is_done_by_hand() -> None:
+def test_the_steps_on_a_linear_encoder_are_done_by_hand() -> None:
     encoder, x = LinearEncoder().double().freeze(), images(5, 4).double() * 0.5 + 0.25
-    defense = CSR(encoder, eps=0.02, step_size=0.01, steps=1, tau=1.1)
-    low = encoder.encode_image(low_pass(x, defense.radius))
-    grad = cosine_slope(x, encoder.weight, low)  # the slope of the cosine to the own embedding is zero here
-    assert torch.allclose(defense.purify_pixels(x), x + 0.01 * grad.sign())
+    defense = CSR(encoder, eps=0.9, step_size=0.9, steps=3, tau=1.1)  # too far: not every step is better
+    low, own = encoder.encode_image(low_pass(x, defense.radius)), encoder.encode_image(x)
+    points = [x]
+    for _ in range(3):
+        v = points[-1]
+        grad = cosine_slope(v, encoder.weight, low) - cosine_slope(v, encoder.weight, own)
+        points.append((x + (v + 0.9 * grad.sign() - x).clamp(-0.9, 0.9)).clamp(0, 1))
+    best = torch.stack([objective(defense, x, v) for v in points]).argmax(dim=0)
+    assert len(best.unique()) > 1
+    assert torch.allclose(defense.purify_pixels(x), torch.stack(points)[best, torch.arange(5)])
 
 
 def test_images_that_their_low_frequencies_agree_with_are_left_alone() -> None:
@@ -64,6 +72,15 @@ def test_only_gated_images_pay_for_the_steps() -> None:
     encoder.seen = 0
     defense.purify_pixels(x)
     assert 0 < gated < 8 and encoder.seen == 8 + 8 + gated * 4  # three steps and the last point's value
+
+
+def test_a_random_encoder_inside_knows_its_samples() -> None:
+    x, defense = images(8), CSR(RandomNoise(ConvEncoder().freeze(), eps=0.01), tau=0.972)
+    with noise.samples(torch.arange(8)):
+        whole = defense.purify_pixels(x)
+        assert 0 < (defense.gate(x) > 0).sum() < 8
+        with noise.subset(torch.tensor([5, 2])):
+            assert torch.allclose(defense.purify_pixels(x[[5, 2]]), whole[[5, 2]], atol=1e-6)
 
 
 def test_contradictory_settings_are_named() -> None:

@@ -72,6 +72,7 @@ DEFENSES: dict[str, Callable[[ImageEncoder], Defense]] = {
     "tte_legacy": lambda e: TTE(e, legacy_bug=True),
     "low_pass": LowPass,
     "smoothing": lambda e: RandomizedSmoothing(e, sigma=0.1, draws=5),
+    "nac_on_noise": lambda e: NAC(RandomNoise(e, eps=0.01), eps=0.03, step_size=0.01, steps=3, tau=0.021),
     "ttc_on_noise": lambda e: TTC(RandomNoise(e, eps=0.01), eps=0.03, step_size=0.01, tau=1.0),
 }
 every_defense = pytest.mark.parametrize("build", DEFENSES.values(), ids=DEFENSES.keys())

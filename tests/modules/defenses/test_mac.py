@@ -20,7 +20,7 @@ def test_the_copy_is_turned_shifted_and_zoomed_within_the_limits() -> None:
     centre, right = grid[:, 4, 4], grid[:, 4, 8] - grid[:, 4, 4]
     shift = centre / 2  # positions run from -1 to 1, a side is 2 long
     zoom, angle = right.norm(dim=1) * 9 / 8, torch.atan2(right[:, 1], right[:, 0])
-    for values, limit in ((shift, SHIFT), (zoom - 1, SCALE), (angle, ROTATION)):
+    for values, limit in ((shift[:, 0], SHIFT), (shift[:, 1], SHIFT), (zoom - 1, SCALE), (angle, ROTATION)):
         assert values.abs().max() <= limit + 1e-5
         assert values.min() < -0.95 * limit and values.max() > 0.95 * limit
     assert math.degrees(ROTATION) == pytest.approx(5)

@@ -10,6 +10,7 @@ from scipy.stats import binom, norm
 from torch import Tensor
 
 from modules import noise
+from modules.defenses import RandomNoise
 from modules.defenses.smoothing import CERTIFY_DRAW, Certificate, RandomizedSmoothing, lower_bound
 from modules.encoders.base import ImageEncoder
 from modules.zero_shot import ZeroShotHead
@@ -100,6 +101,18 @@ def test_a_certificate_belongs_to_the_sample_and_not_to_the_batch() -> None:
         assert torch.equal(smoothing().certify(x, HEAD, n=300).radius, whole.radius)
     with noise.samples(names, seed=1):
         assert not torch.equal(smoothing().certify(x, HEAD, n=300).radius, whole.radius)
+
+
+def test_a_random_encoder_inside_keeps_its_own_noise_for_every_sample() -> None:
+    x = at(torch.full((6,), 0.1))
+    defense = RandomizedSmoothing(RandomNoise(HalfSpace(), eps=0.3), sigma=0.02)
+    with noise.samples(torch.arange(6)):
+        whole = defense.certify(x, HEAD, n=50, batch=100)
+        alone = []
+        for i in range(6):
+            with noise.subset(torch.tensor([i])):
+                alone.append(defense.certify(x[[i]], HEAD, n=50).radius)
+    assert torch.equal(torch.cat(alone), whole.radius) and len(whole.radius.unique()) > 1
 
 
 def test_its_noise_is_its_own() -> None:
