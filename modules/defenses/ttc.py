@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,8 +12,9 @@ from torch import Tensor
 
 from modules import noise
 from modules.defenses.base import Defense
+from modules.defenses.smooth import opened, signs, unrolling, variant
 from modules.encoders.base import ImageEncoder
-from modules.perturb.ascent import ascend
+from modules.perturb.ascent import Iterate, ascend
 from modules.perturb.losses import squared_l2
 from modules.perturb.threat import Threat, per_image
 
@@ -55,8 +58,6 @@ class TTC(Defense):
     """
 
     random = True
-    SHARPNESS = 2.0  # of the smooth sign, in units of the gradient's mean size
-    GATE_SOFTNESS = 0.1  # of the smooth gate, in units of tau
 
     def __init__(
         self,
@@ -77,6 +78,7 @@ class TTC(Defense):
         self.threat = Threat("linf", eps)
         self.step_size, self.steps, self.beta = step_size, steps, beta
         self.tau, self.direction, self.calibrate = tau, direction, calibrate
+        self.soft = False
 
     def weights(self, like: Tensor) -> Tensor:
         """[N + 1] weights of the iterates, softmax of beta k."""
@@ -95,38 +97,59 @@ class TTC(Defense):
         """[B] bool: counterattack this image; a drift equal to tau is not."""
         return drift < self.tau if self.direction == "below" else drift > self.tau
 
+    def gate(self, x: Tensor) -> Tensor:
+        """[B] how far the drift lies on the counterattacked side of tau, in units of tau."""
+        return self._opening(self.probe(x)[2])
+
+    def _opening(self, drift: Tensor) -> Tensor:
+        side = 1 if self.direction == "above" else -1
+        return side * (drift - self.tau) / max(abs(self.tau), 1e-6)
+
     def purify_pixels(self, x: Tensor) -> Tensor:
         """x [B, 3, H, W] plus the weighted counterattack where the gate opens, plus the probe's noise elsewhere.
 
-        No gradient runs through the counterattack; ``differentiable`` gives the encoder through which it does.
+        Differentiated through every step and the gate, both by their straight-through slopes.
         """
-        with torch.no_grad():
-            z0, noisy, drift = self.probe(x.detach())
-            moved = noisy.clone()
-            index = self.gated(drift).nonzero().squeeze(1)
-        if self.steps and len(index):
-            with noise.subset(index):
-                moved[index] = self._counterattack(x.detach()[index], noisy[index], z0[index])
-        return x + (moved - x).detach()
+        with unrolling(x) as exact, torch.set_grad_enabled(exact):
+            z0, noisy, drift = self.probe(x)
+            if exact or self.soft:
+                weight = per_image(opened(self._opening(drift), soft=self.soft), x)
+                return (noisy + weight * (self._counterattack(x, noisy, z0, exact=exact) - noisy)).clamp(0.0, 1.0)
+            moved, index = noisy.clone(), self.gated(drift).nonzero().squeeze(1)
+            if self.steps and len(index):
+                with noise.subset(index):
+                    moved[index] = self._counterattack(x[index], noisy[index], z0[index])
+            return moved
 
-    def _counterattack(self, x: Tensor, noisy: Tensor, z0: Tensor) -> Tensor:
-        path = ascend(
+    def _counterattack(self, x: Tensor, noisy: Tensor, z0: Tensor, *, exact: bool = False) -> Tensor:
+        """The weighted mean [B, 3, H, W] of the counterattack's points."""
+        path = self._path(x, noisy, z0, exact=exact)
+        weighted = [w * (point.x - x) for w, point in zip(self.weights(x), path, strict=True)]
+        return (x + torch.stack(weighted).sum(dim=0)).clamp(0.0, 1.0)  # of rounding
+
+    def _path(self, x: Tensor, noisy: Tensor, z0: Tensor, *, exact: bool) -> Iterator[Iterate]:
+        return ascend(
             lambda v: squared_l2(self.encoder.encode_image(v), z0),
             x,
             self.threat,
             steps=self.steps,
             step_size=self.step_size,
             start=noisy - x,
+            direction=partial(signs, soft=self.soft),
+            differentiable=exact,
         )
-        weighted = sum(
-            (w * (iterate.x - x) for w, iterate in zip(self.weights(x), path, strict=True)),
-            start=torch.zeros_like(x),
-        )
-        return x + weighted.detach()
 
-    def differentiable(self) -> ImageEncoder:
-        """The unrolled counterattack with a smooth sign and a smooth gate."""
-        return SmoothTTC(self)
+    def smoothed(self) -> ImageEncoder | None:
+        """A smooth sign and a smooth gate."""
+        return variant(self, soft=True)
+
+    def cheaper(self) -> ImageEncoder | None:
+        """One step as long as all together."""
+        return variant(self, steps=1, step_size=self.steps * self.step_size) if self.steps > 1 else None
+
+    def iterates(self) -> list[ImageEncoder]:
+        """The defence after fewer steps."""
+        return [variant(self, steps=steps) for steps in range(1, self.steps)]
 
     def calibrate_gate(self, clean: Tensor, attacked: Tensor) -> GateCalibration:
         """Set tau and its side where they tell attacked from clean images best (balanced accuracy).
@@ -155,51 +178,3 @@ def _best_threshold(clean: Tensor, attacked: Tensor, direction: Direction) -> fl
     caught = (sign * (attacked[None] - cuts[:, None]) > 0).double().mean(dim=1)
     alarms = (sign * (clean[None] - cuts[:, None]) > 0).double().mean(dim=1)
     return float(cuts[(caught - alarms).argmax()])
-
-
-class SmoothTTC(ImageEncoder):
-    """TTC as an adaptive attacker sees it: unrolled, sign(g) as tanh(k g / mean|g|), the gate as a sigmoid.
-
-    Its values approximate the defence's; adversarial images are always scored on the defence itself.
-
-    Args:
-        defense: the defence.
-    """
-
-    def __init__(self, defense: TTC, /) -> None:
-        super().__init__()
-        self.defense = defense
-        self.embedding_dim, self.image_size = defense.embedding_dim, defense.image_size
-
-    def encode_image(self, x: Tensor) -> Tensor:
-        """Embeddings [B, D], differentiable through every step of the counterattack."""
-        from torch.nn.attention import SDPBackend, sdpa_kernel
-
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
-            return self.defense.encoder.encode_image(self._purify(x))
-
-    def _purify(self, x: Tensor) -> Tensor:
-        ttc = self.defense
-        z0, noisy, drift = ttc.probe(x)
-        path = ascend(
-            lambda v: squared_l2(ttc.encoder.encode_image(v), z0),
-            x,
-            ttc.threat,
-            steps=ttc.steps,
-            step_size=ttc.step_size,
-            start=noisy - x,
-            direction=self._smooth_sign,
-            differentiable=torch.is_grad_enabled() and x.requires_grad,
-        )
-        counter = sum(
-            (w * iterate.x for w, iterate in zip(ttc.weights(x), path, strict=True)),
-            start=torch.zeros_like(x),
-        )
-        softness = max(ttc.GATE_SOFTNESS * abs(ttc.tau), 1e-6)
-        side = 1 if ttc.direction == "above" else -1
-        gate = per_image(torch.sigmoid(side * (drift - ttc.tau) / softness), x)
-        return gate * counter + (1 - gate) * noisy
-
-    def _smooth_sign(self, grad: Tensor) -> Tensor:
-        size = grad.flatten(1).abs().mean(dim=1).clamp_min(1e-12)
-        return torch.tanh(self.defense.SHARPNESS * grad / per_image(size, grad))

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from launch import cli
+from launch import cli, evaluation
 from modules.encoders.clip import load_clip
 from modules.encoders.tiny import load_tiny
 

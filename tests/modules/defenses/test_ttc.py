@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from modules import noise
-from modules.defenses import TTC, RandomNoise
+from modules.defenses import TTC, RandomNoise, smooth
 from modules.encoders.base import ImageEncoder
 from tests.modules.toys import ConvEncoder, LinearEncoder, images
 
@@ -126,13 +126,36 @@ def test_calibration_says_that_it_found_nothing_where_there_is_nothing() -> None
     assert ttc.calibrate_gate(same, same).auc == pytest.approx(0.5)
 
 
-def test_the_smooth_stand_in_comes_near_the_defence_as_it_sharpens() -> None:
+def half_gated() -> tuple[TTC, Tensor]:
+    """A TTC whose gate opens for half of some images."""
     encoder, x = ConvEncoder().freeze(), images(6)
     drift = TTC(encoder, eps=0.03).probe(x)[2].sort().values
-    ttc = TTC(encoder, eps=0.03, step_size=0.01, tau=float(drift[2:4].mean()))
-    gaps = []
+    return TTC(encoder, eps=0.03, step_size=0.01, tau=float(drift[2:4].mean())), x
+
+
+def test_the_smooth_stand_in_comes_near_the_defence_as_it_sharpens(monkeypatch: pytest.MonkeyPatch) -> None:
+    ttc, x = half_gated()
+    smoothed, gaps = ttc.smoothed(), []
+    assert smoothed is not None
     for sharpness, softness in ((1.0, 0.3), (1000.0, 1e-4)):
-        ttc.SHARPNESS, ttc.GATE_SOFTNESS = sharpness, softness
+        monkeypatch.setattr(smooth, "SHARPNESS", sharpness)
+        monkeypatch.setattr(smooth, "GATE_SOFTNESS", softness)
         with torch.no_grad():
-            gaps.append(float((ttc.differentiable().encode_image(x) - ttc.encode_image(x)).abs().max()))
+            gaps.append(float((smoothed.encode_image(x) - ttc.encode_image(x)).abs().max()))
     assert gaps[1] < 1e-3 < gaps[0]
+
+
+def test_an_attacker_who_differentiates_it_meets_its_own_values() -> None:
+    ttc, x = half_gated()
+    leaf = x.clone().requires_grad_()
+    z = ttc.encode_image(leaf)
+    torch.testing.assert_close(z.detach(), ttc.encode_image(x), rtol=0, atol=1e-5)
+    (grad,) = torch.autograd.grad(z.sum(), leaf)
+    assert (grad.flatten(1).norm(dim=1) > 0).all()
+
+
+def test_the_gate_is_positive_exactly_where_it_counterattacks() -> None:
+    ttc, x = half_gated()
+    opening = ttc.gate(x)
+    assert torch.equal(opening > 0, ttc.gated(ttc.probe(x)[2]))
+    assert 0 < int((opening > 0).sum()) < 6
