@@ -13,6 +13,8 @@ from eval.tables import CLEAN, ROBUST, HeadlineRow, Threat
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from eval.card import Curve, Share
+
 DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 MARKERS = "osD^v"
 
@@ -149,8 +151,20 @@ def series(
     return lines
 
 
-def curves(lines: Sequence[Series], name: str, xlabel: str, ylabel: str) -> str:
-    """Lines with interval bands over a common axis."""
+def over_strength(found: Sequence[Curve], clean: Share, name: str) -> str:
+    """A scorecard's curves over one kind of strength; over eps they start at the clean accuracy."""
+    over, lines = found[0].over, []
+    for i, curve in enumerate(found):
+        points = [(0.0, clean), *(p for p in curve.points if p[0] > 0)] if over == "eps" else curve.points
+        x = 255 if over == "eps" else 1
+        drawn = [(x * at, 100 * s.value, 100 * s.low, 100 * s.high) for at, s in points]
+        lines.append(Series(f"{curve.attack}, {curve.view}", drawn, SERIES[i % len(SERIES)], i // len(SERIES)))
+    ticks = sorted({at for line in lines for at, *_ in line.points}) if over != "eps" else ()
+    return curves(lines, name, "eps, in 1/255" if over == "eps" else over, "accuracy under attack, %", ticks)
+
+
+def curves(lines: Sequence[Series], name: str, xlabel: str, ylabel: str, doublings: Sequence[float] = ()) -> str:
+    """Lines with interval bands over a common axis; one of ``doublings`` has its ticks there."""
 
     def draw(ax: Axes) -> None:
         for line in lines:
@@ -165,6 +179,10 @@ def curves(lines: Sequence[Series], name: str, xlabel: str, ylabel: str) -> str:
         ax.set(xlabel=xlabel, ylabel=ylabel)
         if "%" in ylabel:
             ax.set_ylim(-2, 102)
+        if doublings and min(doublings) > 0:
+            ax.set_xscale("log", base=2)
+            ax.minorticks_off()
+            ax.set_xticks(doublings, [f"{at:g}" for at in doublings])
 
     text = "; ".join(
         f"{line.label}: {line.points[0][1]:.3g} at {line.points[0][0]:g}, "

@@ -9,7 +9,8 @@ from typing import Any
 from configs.files import ConfigError, write_atomically
 from eval import plots
 from eval.pages import words
-from eval.pages.pictures import pictures
+from eval.pages.pictures import sheets_of
+from eval.pages.render import render, style, trusted
 from eval.pages.runs import Run, merged, read_runs
 from eval.results import Result, write_csv
 from eval.tables import (
@@ -21,15 +22,11 @@ from eval.tables import (
     final_steps,
     headline,
     main_threats,
-    percent,
     plain,
-    points,
     radius,
     threat_name,
     view_grid,
 )
-
-PAGES = Path(__file__).parent / "pages"
 
 
 def build_report(runs: Sequence[Path], out: Path) -> Path:
@@ -48,24 +45,10 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     rows = merged(found)
     if not any(r.metric == ROBUST for r in rows):
         raise ConfigError("no robust_accuracy among the rows; evaluate with at least one attack first")
-    page = _render(_context(found, rows))
+    page = render("report.html.j2", **_context(found, rows))
     write_csv(out / "results.csv", rows)
     write_atomically(out / "index.html", page)
     return out / "index.html"
-
-
-def _render(context: dict[str, Any]) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "points": points}
-    return environment.get_template("report.html.j2").render(context).lstrip()
 
 
 def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
@@ -73,7 +56,8 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
     threats = list(dict.fromkeys(r.threat for r in found))
     groups = [_group(t, found, rows, f"g{i}") for i, t in enumerate(chosen)]
     training, radii = _training(runs, rows, chosen), _radii(rows, chosen)
-    sheets, notes = _sheets(runs), _notes(runs)
+    sheets = [sheet for run in runs for sheet in sheets_of(run.folder, run.examples)]
+    notes = _notes(runs)
     contents = [
         ("headline", "What is left", True),
         ("views", "What the attacker followed", True),
@@ -86,7 +70,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
     ]
     return {
         "title": ", ".join(run.label for run in runs),
-        "style": _trusted((PAGES / "style.css").read_text()),
+        "style": style("style.css"),
         "stand_in": words.STAND_IN if any(r.dataset == "digits" for r in rows) else "",
         "contents": [(anchor, text) for anchor, text, there in contents if there],
         "groups": groups,
@@ -98,12 +82,6 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         "runs": [_facts(run) for run in runs],
         "rest": [r for r in rows if r.metric not in (CLEAN, ROBUST)],
     }
-
-
-def _trusted(markup: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(markup)
 
 
 def _table(threat: Threat, found: Sequence[HeadlineRow]) -> dict[str, Any]:
@@ -125,7 +103,7 @@ def _group(threat: Threat, found: Sequence[HeadlineRow], rows: Sequence[Result],
     return {
         **table,
         "verdicts": words.verdicts(mine),
-        "dumbbell": _trusted(plots.dumbbell(mine, f"{name}-dumbbell")),
+        "dumbbell": trusted(plots.dumbbell(mine, f"{name}-dumbbell")),
         "grids": [g for g in grids if g[1]],
         "words": sentences,
     }
@@ -136,7 +114,7 @@ def _training(runs: Sequence[Run], rows: Sequence[Result], chosen: Sequence[Thre
         (plots.over_steps(rows, t, f"t{i}-steps"), f"{t[1]} · {threat_name(*t[2:])}") for i, t in enumerate(chosen)
     ]
     loss = plots.loss_curves([(run.label, run.loss) for run in runs], "loss")
-    return [(_trusted(svg), text) for svg, text in [*found, (loss, "Training loss")] if svg]
+    return [(trusted(svg), text) for svg, text in [*found, (loss, "Training loss")] if svg]
 
 
 def _radii(rows: Sequence[Result], chosen: Sequence[Threat]) -> list[tuple[Any, str]]:
@@ -145,29 +123,7 @@ def _radii(rows: Sequence[Result], chosen: Sequence[Threat]) -> list[tuple[Any, 
         (plots.over_eps(rows, t, steps, f"e{i}-eps"), f"{t[1]} · {threat_name(*t[2:]).split()[0]}")
         for i, t in enumerate(chosen)
     ]
-    return [(_trusted(svg), text) for svg, text in found if svg]
-
-
-def _sheets(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": _example_name(entry),
-            "cards": pictures(run.folder, entry),
-            "moved": entry.get("prediction_purified") is not None,  # a defence that acts on pixels can be looked at
-        }
-        for run in runs
-        for entry in run.examples
-    ]
-
-
-def _example_name(entry: dict[str, Any]) -> str:
-    system = entry["encoder"]
-    if entry["defense"] != "none":
-        system += f" + {entry['defense']}"
-    through = f" through the {entry['view']} view" if entry.get("view") else ""
-    eps = entry.get("eps")
-    within = f", {threat_name(str(entry.get('norm', '')), eps)}" if eps else ""
-    return f"{system}: {entry['attack']}{through}{within}"
+    return [(trusted(svg), text) for svg, text in found if svg]
 
 
 def _notes(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -176,7 +132,7 @@ def _notes(runs: Sequence[Run]) -> list[dict[str, Any]]:
         shape = note.get("histogram")
         svg, caption = "", ""
         if shape:
-            svg = _trusted(plots.histogram(shape, f"h{len(notes)}"))
+            svg = trusted(plots.histogram(shape, f"h{len(notes)}"))
             auc = shape.get("auc")
             area = f" · area under the ROC curve {auc:.3f}" if auc is not None else ""
             caption = plain(shape.get("title", "")) + area

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from configs.files import ConfigError
-from eval.tables import plain
+from eval.tables import plain, threat_name
 
 SHOWN = 4  # pictures per attack
 
@@ -25,6 +25,32 @@ class Picture:
     kind: str
     said: str = ""
     right: bool = True
+
+
+def sheets_of(folder: Path, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For each description of ``examples.json`` its title, its pictures, and whether the defence moved pixels.
+
+    Raises:
+        ConfigError: as ``pictures``.
+    """
+    return [
+        {
+            "name": _title(entry),
+            "cards": pictures(folder, entry),
+            "moved": entry.get("prediction_purified") is not None,  # a defence that acts on pixels can be looked at
+        }
+        for entry in entries
+    ]
+
+
+def _title(entry: dict[str, Any]) -> str:
+    system = entry["encoder"]
+    if entry["defense"] != "none":
+        system += f" + {entry['defense']}"
+    through = f" through the {entry['view']} view" if entry.get("view") else ""
+    eps = entry.get("eps")
+    within = f", {threat_name(str(entry.get('norm', '')), eps)}" if eps else ""
+    return f"{system}: {entry['attack']}{through}{within}"
 
 
 def pictures(folder: Path, entry: dict[str, Any]) -> list[tuple[str, list[Picture]]]:

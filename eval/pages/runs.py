@@ -108,7 +108,7 @@ def read_run(folder: Path) -> Run:
         _environment(folder / "env.json"),
         _loss(folder / "metrics.csv"),
         _notes(folder / "notes.json"),
-        _examples(folder / "examples.json"),
+        read_examples(folder / "examples.json"),
     )
 
 
@@ -167,7 +167,12 @@ def _listed(path: Path, keys: tuple[str, ...]) -> list[dict[str, Any]]:
     return [{k: plain(v) if isinstance(v, str) else v for k, v in e.items()} for e in found]
 
 
-def _examples(path: Path) -> list[dict[str, Any]]:
+def read_examples(path: Path) -> list[dict[str, Any]]:
+    """The descriptions of example pictures in a file; none where it is missing.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
     entries = _listed(path, ("encoder", "defense", "attack", "file", "prefix", "label"))
     for number, entry in enumerate(entries):
         for name in ("label", "prediction_clean", "prediction_adversarial", "prediction_purified"):
