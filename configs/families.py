@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from configs.family import Family
 from modules.attacks.apgd import APGD
+from modules.attacks.auto import AutoAttack
 from modules.attacks.base import Attack
+from modules.attacks.cw import CW
+from modules.attacks.embedding import EmbeddingAttack
+from modules.attacks.fab import FAB
+from modules.attacks.hard_label import RayS
 from modules.attacks.pgd import PGD
+from modules.attacks.square import Square
 from modules.defenses.anti_adversary import AntiAdversary
 from modules.defenses.base import Defense, Undefended
 from modules.defenses.clipure_cos import CLIPureCos
@@ -26,7 +32,19 @@ from modules.objectives.base import Objective
 from modules.objectives.fare import FARE
 from modules.objectives.tecoa import TeCoA
 
-ATTACKS: Family[Attack] = Family("attack", {"apgd": APGD, "pgd": PGD})
+ATTACKS: Family[Attack] = Family(
+    "attack",
+    {
+        "apgd": APGD,
+        "autoattack": AutoAttack,
+        "cw": CW,
+        "embedding": EmbeddingAttack,
+        "fab": FAB,
+        "pgd": PGD,
+        "rays": RayS,
+        "square": Square,
+    },
+)
 DEFENSES: Family[Defense] = Family(
     "defense",
     {

@@ -12,7 +12,7 @@ from torch import Tensor
 from configs.families import ATTACKS, DEFENSES, OBJECTIVES
 from configs.family import Family
 from configs.files import ConfigError
-from configs.schema import ViewName
+from configs.schema import EvaluateConfig, ViewName
 from modules.encoders.base import ImageEncoder
 from modules.perturb.threat import Threat
 
@@ -51,6 +51,7 @@ def component_faults(kind: str, config: Any, missing: set[str]) -> list[str]:
     check: dict[str, Callable[[Any, set[str]], list[str]]] = {
         "finetune": _finetune_faults,
         "evaluate": _evaluate_faults,
+        "scorecard": _scorecard_faults,
         "prior": _prior_faults,
         "pretrain": _training_faults,
         "embed": lambda tree, missing: _positive(tree, "data.batch_size"),
@@ -125,6 +126,25 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
         if said["name"] == "clipure_diff" and tree["prior"] is None:
             faults.append(f"defenses.{name} needs a prior; say prior=FILE (robustclip prior makes one)")
     return faults + _curve_faults(tree)
+
+
+def _scorecard_faults(tree: Any, missing: set[str]) -> list[str]:
+    from configs.scorecard import evaluation_of
+
+    whole = OmegaConf.to_container(OmegaConf.structured(EvaluateConfig), throw_on_missing=False)
+    assert isinstance(whole, dict)
+    faults = _evaluate_faults({**whole, **evaluation_of(tree)}, missing)
+    strength = tree["strength"]
+    if strength["attack"]:
+        threat, _ = _threat(tree, missing)
+        faults += _family_faults(ATTACKS, "strength.attack", strength["attack"], threat=threat)
+    elif any(strength[over] for over in ("eps", "steps", "restarts", "draws")):
+        faults.append("strength.attack is missing; name the attack whose strength is varied")
+    for over, least in (("steps", 1), ("restarts", 1), ("draws", 1), ("eps", 0)):
+        faults += [f"strength.{over}: {value} is below {least}" for value in strength[over] if value < least]
+    faults += _positive(tree, "probes", "strength.limit", "certify.picks", "certify.looks")
+    # the defence is told of under its own key, not under that of the evaluation it becomes
+    return list(dict.fromkeys(fault.replace(f"defenses.{tree['defense'].get('name')}", "defense") for fault in faults))
 
 
 def _curve_faults(tree: Any) -> list[str]:

@@ -292,6 +292,88 @@ class EvaluateConfig:
 
 
 @dataclass
+class StrengthConfig:
+    """How far the strength of one attack is varied, to see whether the headline has converged.
+
+    Attributes:
+        attack: an attack, as under ``attacks``; needs ``steps``, and ``restarts`` for that curve.
+        limit: so many of the images.
+        eps: multiples of the threat's radius.
+        steps: gradient steps.
+        restarts: independent runs.
+        draws: of the noise that every loss is averaged over; for random defences only.
+    """
+
+    attack: dict[str, Any] = field(default_factory=dict)
+    limit: int = 64
+    eps: list[float] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    restarts: list[int] = field(default_factory=list)
+    draws: list[int] = field(default_factory=list)
+
+
+@dataclass
+class CertifyConfig:
+    """Certificates of a defence that has them.
+
+    Attributes:
+        limit: so many of the images; 0 certifies nothing.
+        picks: looks that pick a class.
+        looks: looks that certify it.
+        alpha: probability that a certificate is wrong.
+    """
+
+    limit: int = 0
+    picks: int = 100
+    looks: int = 1000
+    alpha: float = 0.001
+
+
+@dataclass
+class ScorecardConfig:
+    """``robustclip scorecard``: one encoder, bare or behind one defence, attacked by everything there is.
+
+    Attributes:
+        data: the images.
+        defense: a component; ``name: none`` judges the bare encoder.
+        attacks: by name; ``views`` restricts one to some views.
+        views: the views to take, of those that the defence has.
+        eot_draws, score_draws, stop_width: as for an evaluation.
+        fewer: judge fewer images where the defence makes a gradient dearer, but never fewer than this; 0 judges all.
+        strength: the curves.
+        certify: certificates.
+        probes: images on which gradients and values are examined.
+        prior: file of the DiffusionPrior that ``clipure_diff`` uses.
+        blank_prompt: the class-free prompt that conditions it.
+        encoder: display name.
+        batch_size: images per forward pass.
+        examples: images to show.
+        device: ``auto`` takes a GPU where there is one.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    threat: ThreatConfig = field(default_factory=ThreatConfig)
+    data: TaskConfig = field(default_factory=TaskConfig)
+    defense: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
+    attacks: dict[str, Any] = field(default_factory=dict)
+    views: list[ViewName] = field(default_factory=lambda: list(get_args(ViewName)))
+    eot_draws: int = 0
+    score_draws: int = 5
+    stop_width: float = 0.0
+    fewer: int = 0
+    strength: StrengthConfig = field(default_factory=StrengthConfig)
+    certify: CertifyConfig = field(default_factory=CertifyConfig)
+    probes: int = 16
+    prior: str | None = None
+    blank_prompt: str = "a photo of a."
+    encoder: str = "CLIP"
+    batch_size: int = 64
+    examples: int = 6
+    device: str = "auto"
+    seed: int = 0
+
+
+@dataclass
 class PretrainConfig:
     """``robustclip pretrain``: the embedded model is trained from scratch."""
 
@@ -306,5 +388,6 @@ KINDS: dict[str, type] = {
     "prior": PriorConfig,
     "embed": EmbedConfig,
     "evaluate": EvaluateConfig,
+    "scorecard": ScorecardConfig,
     "pretrain": PretrainConfig,
 }

@@ -100,12 +100,12 @@ def evaluate_checkpoint(
     write_run(out, config, seed=config.seed, command=command)
     found = evaluate(clip.image, plan, subject, state=out / "state")
     write_evaluation(out, found)
-    _write_outcomes(out, plan, found, subject, shard)
+    write_judged(out, plan, found, subject, shard)
     finish_run(out, {"evaluate": time.perf_counter() - begin})
     return found
 
 
-def _write_outcomes(out: Path, plan: Plan, found: Evaluation, subject: Subject, shard: tuple[int, int]) -> None:
+def write_judged(out: Path, plan: Plan, found: Evaluation, subject: Subject, shard: tuple[int, int] = (1, 1)) -> None:
     """Write, per data set, which images were right, with what ``eval.merge`` and a comparison need to know."""
     for task in plan.tasks:
         write_outcomes(

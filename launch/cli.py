@@ -136,6 +136,32 @@ def evaluate(
 
 
 @app.command()
+def scorecard(
+    model: Annotated[
+        str,
+        typer.Argument(help="A model of open_clip or a hub, a checkpoint's file, or tiny, the embedded model."),
+    ],
+    overrides: Overrides = None,
+    budget: Annotated[
+        str,
+        typer.Option("--budget", help="quick, standard, thorough, or a .yaml file."),
+    ] = "standard",
+    out: Out = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Say how robust one encoder is, bare or behind one defence, and why to believe it.
+
+    One page and scorecard.json: the worst case over all attacks and views, its interval, what converged, and every
+    doubt in words.
+
+    Example: robustclip scorecard tiny defense.name=ttc defense.steps=2 --budget quick --out runs/ttc
+    """
+    from launch.scorecard import run_scorecard
+
+    run_scorecard(model, overrides or [], budget, out, command=_command(), dry_run=dry_run)
+
+
+@app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, side by side on one page.")],
     out: Out = None,

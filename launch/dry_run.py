@@ -11,7 +11,7 @@ from torch import nn
 from configs.evaluation import evaluation_config
 from configs.families import ATTACKS, OBJECTIVES
 from configs.load import plain, to_yaml
-from configs.schema import EvaluateConfig, ModelConfig
+from configs.schema import EvaluateConfig, ModelConfig, ScorecardConfig
 from modules.encoders.clip import load_clip
 from modules.perturb.threat import Threat
 
@@ -26,6 +26,7 @@ def show_plan(kind: str, name: str, config: Any) -> None:
     rows = {
         "finetune": _finetune_rows,
         "evaluate": _evaluate_rows,
+        "scorecard": _scorecard_rows,
         "prior": _prior_rows,
         "embed": lambda config: _model_rows(config.model),
         "pretrain": lambda config: _model_rows(ModelConfig(name="tiny")) + _training_rows(config),
@@ -94,6 +95,19 @@ def _evaluation_rows(config: EvaluateConfig) -> list[tuple[str, str]]:
         ),
         ("in the ball", f"{config.threat.norm}, {config.threat.eps * 255:g}/255"),
         ("defences", ", ".join(config.defenses)),
+        ("attacks", ", ".join(config.attacks)),
+        ("views", ", ".join(config.views)),
+    ]
+
+
+def _scorecard_rows(config: ScorecardConfig) -> list[tuple[str, str]]:
+    from configs.scorecard import defense_name
+
+    return [
+        *_model_rows(config.model),
+        ("images", f"{config.data.limit or 'all'} of {config.data.shards}, {config.data.split}"),
+        ("in the ball", f"{config.threat.norm}, {config.threat.eps * 255:g}/255"),
+        ("defence", defense_name({"defense": config.defense})),
         ("attacks", ", ".join(config.attacks)),
         ("views", ", ".join(config.views)),
     ]

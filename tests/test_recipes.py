@@ -9,6 +9,7 @@ import pytest
 
 from launch.evaluation import run_evaluation
 from launch.job import run_job
+from launch.scorecard import run_scorecard
 
 RECIPES = Path(__file__).parents[1] / "configs" / "recipes"
 FILES = sorted(RECIPES.rglob("*.yaml"))
@@ -16,7 +17,7 @@ FILES = sorted(RECIPES.rglob("*.yaml"))
 
 def test_there_are_recipes() -> None:
     assert len(FILES) >= 15
-    assert {file.parent.name for file in FILES} == {"finetune", "prior", "embed", "evaluate", "pretrain"}
+    assert {file.parent.name for file in FILES} == {"finetune", "prior", "embed", "evaluate", "pretrain", "scorecard"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=[f"{f.parent.name}/{f.stem}" for f in FILES])
@@ -32,6 +33,8 @@ def test_a_recipe_is_accepted_by_a_dry_run(file: Path, capsys: pytest.CaptureFix
     if kind == "evaluate":
         model = ["tasks.imagenet.shards=not-said"] if name == "checkpoint" else ["prior=not-said"]
         run_evaluation("tiny" if name != "checkpoint" else "ViT-L-14", name, model, None, dry_run=True, command="")
+    elif kind == "scorecard":
+        run_scorecard("tiny", [], name, None, dry_run=True, command="")
     else:
         run_job(kind, name, [], None, dry_run=True, command="")
     shown = capsys.readouterr().out

@@ -1,0 +1,53 @@
+"""A scorecard's recipe is an evaluation of one defence beside the bare encoder."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+SAME = (
+    "model",
+    "threat",
+    "attacks",
+    "views",
+    "eot_draws",
+    "score_draws",
+    "stop_width",
+    "prior",
+    "blank_prompt",
+    "encoder",
+    "batch_size",
+    "examples",
+    "device",
+    "seed",
+)
+BARE = "none"
+
+
+def defense_name(tree: Mapping[str, Any]) -> str:
+    """Under which name the defence stands in the results."""
+    return str((tree["defense"] or {}).get("name", BARE))
+
+
+def dataset_name(tree: Mapping[str, Any]) -> str:
+    """Under which name the images stand in the results: the last part of where they lie."""
+    shards = str(tree["data"]["shards"])
+    return shards.rstrip("/").rsplit("/", 1)[-1] or shards
+
+
+def evaluation_of(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values of the evaluation that a scorecard's plain values describe.
+
+    Attacks of a view run one after the other on what is left, and the bare encoder stands beside the defence.
+    """
+    name = defense_name(tree)
+    defenses = {} if name == BARE else {BARE: {}}
+    defenses[name] = dict(tree["defense"] or {})
+    return {
+        **{key: copy.deepcopy(tree[key]) for key in SAME},
+        "tasks": {dataset_name(tree): copy.deepcopy(tree["data"])},
+        "defenses": defenses,
+        "cascade": True,
+        "curve": {"eps": [], "attack": "", "defenses": []},
+    }
