@@ -91,11 +91,11 @@ def beside(card: Card) -> str:
         return ""
     gain = 100 * (card.headline.value - bare.value)
     apart = card.headline.low > bare.high or card.headline.high < bare.low
-    how = "and the intervals are apart" if apart else "which is within the intervals"
+    how = "and the intervals are apart" if apart else "and the intervals overlap"
     if not card.believable:
         how = "which is not to be believed"
-    verb = "more" if gain >= 0 else "less"
-    return f"Without the defence {percent(bare.value)} % stay right: it shows {abs(gain):.1f} points {verb}, {how}."
+    more = f"{abs(gain):.1f} points {'more' if gain > 0 else 'fewer'}" if abs(gain) >= 0.05 else "as many"
+    return f"Without the defence {percent(bare.value)} % of the same images stay right; with it {more}, {how}."
 
 
 def hidden(card: Card) -> str:
@@ -104,8 +104,8 @@ def hidden(card: Card) -> str:
     if gap is None or card.defense == "none":
         return ""
     if gap < 0.0005:
-        return "Attacks past the defence were as strong as everything tried together."
-    return f"Attacks that look past the defence would have shown {100 * gap:.1f} points more than are there."
+        return "Looking through the defence broke no image that looking past it had not broken." if gap >= 0 else ""
+    return f"Attacks that look past the defence alone would have shown {100 * gap:.1f} points more."
 
 
 def counted(number: int, noun: str) -> str:

@@ -114,7 +114,9 @@ def quantity(value: float) -> str:
     """``0.83``, ``12.5``, ``3e-05``: a number in few digits, with words where it is none."""
     if not isfinite(value):
         return "undefined" if isnan(value) else "∞" if value > 0 else "−∞"
-    if 0 < abs(value) < 0.005:
-        return f"{value:.0e}".replace("-", "−", 1 if value < 0 else 0)
+    if value == 0:
+        return "0"
+    if abs(value) < 0.005:
+        return f"{value:.1g}"
     shown = f"{value:.2f}" if abs(value) < 10 else f"{value:,.1f}" if abs(value) < 1000 else f"{value:.3g}"
     return shown.replace("-", "−")
