@@ -268,6 +268,7 @@ class EvaluateConfig:
         encoder: display name of the encoder.
         batch_size: images per forward pass; no number depends on it.
         examples: images to show in the report.
+        watch: images on which a training run is watched for masked gradients at every checkpoint; 0 does not watch.
         device: ``auto`` takes a GPU where there is one.
     """
 
@@ -287,6 +288,7 @@ class EvaluateConfig:
     encoder: str = "CLIP"
     batch_size: int = 256
     examples: int = 8
+    watch: int = 16
     device: str = "auto"
     seed: int = 0
 

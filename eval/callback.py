@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,17 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from configs.files import ConfigError
+from configs.files import ConfigError, write_atomically
 from eval.evaluate import fingerprint, write_evaluation
 from eval.harness import Evaluation, evaluate
 from eval.plan import Plan
 from eval.results import Result, read_results
 from eval.rows import Subject
+from eval.watch import alarm_note, watch
 from modules.encoders.base import ImageEncoder
+from modules.lightning.alarms import Probe
+
+log = logging.getLogger(__name__)
 
 
 class EvaluateCheckpoints(Callback):
@@ -112,4 +119,22 @@ class EvaluateCheckpoints(Callback):
         state = self.out / "state" / f"step={step:06d}-{subject.fingerprint}"
         with isolate_rng():
             found = evaluate(encoder, self.plan, subject, state=state)
+            found.notes = [*self._earlier_notes(step), *found.notes, *self._watched(step, encoder)]
         write_evaluation(self.out, found, earlier)
+
+    def _watched(self, step: int, encoder: ImageEncoder) -> list[dict[str, Any]]:
+        """The alarms of this checkpoint, told at once and for the report."""
+        file = self.out / "watch.json"  # what the first checkpoint's gradients were like, to compare with
+        earlier = Probe(**json.loads(file.read_text())) if file.is_file() else None
+        found, raised = watch(encoder, self.plan, earlier)
+        if found is not None and earlier is None:
+            write_atomically(file, json.dumps(asdict(found)))
+        for alarm in raised:
+            log.warning("step %d: %s: %s", step, alarm.name, alarm.text)
+        return [{**alarm_note(self.name, step, alarm), "step": step} for alarm in raised]
+
+    def _earlier_notes(self, step: int) -> list[dict[str, Any]]:
+        """The alarms of checkpoints before this one."""
+        file = self.out / "notes.json"
+        notes = json.loads(file.read_text()) if file.is_file() else []
+        return [note for note in notes if note.get("step", step) < step]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -213,3 +214,34 @@ def test_rows_are_the_harness_own(planned: Planned, tmp_path: Path) -> None:
     assert (tmp_path / "results.csv").is_file()
     (state,) = (tmp_path / "state").iterdir()
     assert state.name == f"step=000004-{weights_in(saved(tmp_path, 4))}"
+
+
+class Masking(Callback):
+    """Cuts the encoder's gradient while the third step is taken, as a purifier that is detached would."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == 3:
+            encode = pl_module.encoder.encode_image
+            pl_module.encoder.encode_image = lambda x: encode(x.detach()) + 0 * encode(x)
+
+
+def test_a_gradient_that_is_masked_during_training_raises_an_alarm(
+    calls: list[Subject], planned: Planned, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    callbacks = [Masking(), EvaluateCheckpoints(planned(), tmp_path, name="E"), SaveCheckpoints(tmp_path, every=2)]
+    fit(tmp_path, *callbacks)
+    titles = [note["title"] for note in json.loads((tmp_path / "notes.json").read_text())]
+    assert "Alarm at step 4: zero_gradient (E)" in titles
+    assert not [title for title in titles if "step 2" in title]
+    assert "exactly zero" in caplog.text
+
+
+def test_an_honest_training_raises_none_and_alarms_can_be_switched_off(
+    calls: list[Subject], planned: Planned, tmp_path: Path
+) -> None:
+    fit(tmp_path, EvaluateCheckpoints(planned(), tmp_path, name="E"), SaveCheckpoints(tmp_path, every=2))
+    assert not (tmp_path / "notes.json").exists()
+    assert (tmp_path / "watch.json").exists()
+    off = tmp_path / "off"
+    fit(off, EvaluateCheckpoints(planned("watch=0"), off, name="E"), SaveCheckpoints(off, every=2))
+    assert not (off / "watch.json").exists()
