@@ -10,6 +10,7 @@ from torch import Tensor
 
 from modules import noise
 from modules.defenses.base import Defense
+from modules.defenses.smooth import variant
 from modules.encoders.base import ImageEncoder
 from modules.prior.diffusion import DiffusionPrior
 from modules.prior.transformer import TextPrefix
@@ -91,6 +92,17 @@ class CLIPureDiff(Defense):
                 u = F.normalize(leaf + self.step_size * downhill, dim=1)
             u = u if exact else u.detach()
         return length * u
+
+    def cheaper(self) -> ImageEncoder | None:
+        """A fifth of the steps, each as much longer."""
+        steps = max(1, self.steps // 5)
+        longer = self.step_size * self.steps / steps
+        return variant(self, steps=steps, step_size=longer) if steps < self.steps else None
+
+    def iterates(self) -> list[ImageEncoder]:
+        """The defence after a third and two thirds of its steps: all of them, unrolled, are too many."""
+        stops = {self.steps * third // 3 for third in (1, 2)}
+        return [variant(self, steps=steps) for steps in sorted(stops) if 0 < steps < self.steps]
 
     def _error(self, u: Tensor, key: Tensor, step: int, prefix: TextPrefix) -> Tensor:
         """[B] mean denoising error of unit latents u [B, D] over this step's draws; noise named by ``key``."""
