@@ -31,19 +31,27 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """The comparison in plain words."""
+        return self.in_words("the first", "the second")
+
+    @property
+    def by_chance(self) -> bool:
+        """Whether chance explains the difference."""
+        return self.test.p >= ALPHA
+
+    def in_words(self, first: str, second: str) -> str:
+        """The comparison in plain words, with names for the two."""
         b, c, p = self.test
         shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
         points, low, high = (100 * number for number in self.difference)
         if b == c:
             verdict = "they are equally often right"
         else:
-            better = "the first" if b > c else "the second"
-            chance = "more than chance explains" if p < ALPHA else "chance explains it as well"
-            verdict = f"{better} is right more often, {chance}"
+            chance = "chance explains it as well" if self.by_chance else "more than chance explains"
+            verdict = f"{first if b > c else second} is right more often, {chance}"
         return (
-            f"On the same {self.n:,} images the first is right on {100 * self.first:.1f} % and the second on "
+            f"On the same {self.n:,} images {first} is right on {100 * self.first:.1f} % and {second} on "
             f"{100 * self.second:.1f} %, a difference of {points:+.1f} points (95 % interval {low:+.1f} to "
-            f"{high:+.1f}); {b:,} images only the first got right, {c:,} only the second (McNemar {shown}): {verdict}."
+            f"{high:+.1f}); {b:,} images only {first} got right, {c:,} only {second} (McNemar {shown}): {verdict}."
         )
 
 

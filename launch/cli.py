@@ -175,6 +175,22 @@ def report(
     run_report(runs, out)
 
 
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of an evaluation or a scorecard.")],
+    second: Annotated[Path, typer.Argument(help="Another on the same images, or the same again.")],
+    defense: Annotated[str | None, typer.Option("--defense", help="A name for both, or two: none,ttc.")] = None,
+    out: Out = None,
+) -> None:
+    """Say whether one run holds more than another on the very same images, or whether that is chance.
+
+    Example: robustclip compare runs/bare runs/ttc --out comparison
+    """
+    from launch.comparison import run_compare
+
+    run_compare(first, second, defense, out)
+
+
 @data_app.command("make")
 def data_make(
     source: Annotated[str, typer.Argument(help="A folder of class folders, or 'digits'.")],
