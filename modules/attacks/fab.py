@@ -134,15 +134,17 @@ class FAB(Attack):
             logits = search.logits(leaf).to(point.dtype)
             rivals = target[0][:, None] if target else _other_classes(y, logits.shape[1])
             leads = logits.gather(1, rivals) - logits.gather(1, y[:, None])
-        nearest = torch.full_like(leads.detach().sum(dim=1), torch.inf)
+            totals = leads.sum(dim=0).unbind()  # one gradient each; images do not mix
+        leads = leads.detach()
+        nearest = torch.full((len(point),), torch.inf, device=point.device, dtype=point.dtype)
         lead, normal = torch.zeros_like(nearest), torch.zeros_like(point)
-        for rank in range(leads.shape[1]):
-            (grad,) = torch.autograd.grad(leads[:, rank].sum(), leaf, retain_graph=rank + 1 < leads.shape[1])
+        for rank, total in enumerate(totals):
+            (grad,) = torch.autograd.grad(total, leaf, retain_graph=rank + 1 < len(totals))
             steepness = torch.linalg.vector_norm(grad.flatten(1), ord=_DUAL_ORDER[self.threat.norm], dim=1)
-            distance = leads[:, rank].detach().abs() / (steepness + 1e-12)
+            distance = leads[:, rank].abs() / (steepness + 1e-12)
             nearer = distance < nearest
             nearest = torch.where(nearer, distance, nearest)
-            lead = torch.where(nearer, leads[:, rank].detach(), lead)
+            lead = torch.where(nearer, leads[:, rank], lead)
             normal = where_image(nearer, grad, normal)
         return lead, normal
 

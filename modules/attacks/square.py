@@ -150,20 +150,23 @@ class Square(Attack):
 
     def _pattern(self, side: int, x: Tensor) -> Tensor:
         """[2, side, side] of length 1: a positive above a negative bump, and the same turned on its side."""
-        fall = 2 if self.threat.norm == "l2" else 4
-        upper, lower = _bump(side // 2, side, fall, x), _bump(side - side // 2, side, fall, x)
+        upper, lower = (_bump(height, side, self._order, x) for height in (side // 2, side - side // 2))
         pattern = torch.cat([upper, -lower])
-        pattern = pattern / pattern.abs().pow(self._order).sum() ** (1 / self._order)
+        pattern = pattern / pattern.norm(p=self._order)
         return torch.stack([pattern, pattern.T])
 
 
-def _bump(height: int, width: int, fall: int, like: Tensor) -> Tensor:
-    """[height, width] that falls off from the middle in square rings: ring r is the sum of 1/k^fall over k > r."""
+def _bump(height: int, width: int, order: int, like: Tensor) -> Tensor:
+    """[height, width] of length 1 that falls off from the middle in square rings.
+
+    Ring r is the sum of 1/k^2 (under l1: 1/k^4) over k > r, up to the last ring.
+    """
     rows = (torch.arange(height, device=like.device) - height // 2).abs()
     columns = (torch.arange(width, device=like.device) - width // 2).abs()
-    terms = torch.arange(1, max(height, width) // 2 + 2, device=like.device, dtype=like.dtype) ** -float(fall)
+    terms = torch.arange(1, max(height, width) // 2 + 2, device=like.device, dtype=like.dtype) ** (-4 / order)
     rings = terms.flip(0).cumsum(0).flip(0)
-    return rings[torch.maximum(rows[:, None], columns[None, :])]
+    bump = rings[torch.maximum(rows[:, None], columns[None, :])]
+    return bump / bump.norm(p=order)
 
 
 def _signs(numbers: Tensor) -> Tensor:
