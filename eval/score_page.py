@@ -176,7 +176,9 @@ def _curves(card: Card) -> list[tuple[Any, str]]:
 
 def _ending(curve: Curve) -> str:
     """What the end of a curve says, with the numbers that a picture does not give exactly."""
-    what, images = f"{curve.attack} ({curve.view})", f"{curve.points[-1][1].n:,} images"
+    counts = sorted({share.n for _, share in curve.points})
+    images = " to ".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1]))) + " images"
+    what = f"{curve.attack} ({curve.view})"
     last, share = curve.points[-1]
     if curve.over == "eps":
         return f"{what}: {percent(share.value)} % left at {radius(last)}, {images}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,11 @@ PAGES = Path(__file__).parent
 
 def render(template: str, **context: Any) -> str:
     """The page of a template of this folder; every value is escaped unless it is ``trusted``."""
+    return _environment().get_template(template).render(context).lstrip()
+
+
+@cache
+def _environment() -> Any:
     import jinja2
 
     environment = jinja2.Environment(
@@ -22,7 +28,7 @@ def render(template: str, **context: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "points": points}
-    return environment.get_template(template).render(context).lstrip()
+    return environment
 
 
 def trusted(markup: str) -> Any:
