@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError, write_atomically
-from eval import plots
+from eval import plots, score_words
+from eval.card import FILE, read_card
+from eval.inert import inert
 from eval.pages import words
 from eval.pages.pictures import sheets_of
 from eval.pages.render import render, style, trusted
@@ -58,7 +60,9 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
     training, radii = _training(runs, rows, chosen), _radii(rows, chosen)
     sheets = [sheet for run in runs for sheet in sheets_of(run.folder, run.examples)]
     notes = _notes(runs)
+    cards = _cards(runs)
     contents = [
+        ("scorecard", "Scorecard", cards),
         ("headline", "What is left", True),
         ("views", "What the attacker followed", True),
         ("words", "In words", True),
@@ -73,6 +77,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         "style": style("style.css"),
         "stand_in": words.STAND_IN if any(r.dataset == "digits" for r in rows) else "",
         "contents": [(anchor, text) for anchor, text, there in contents if there],
+        "cards": cards,
         "groups": groups,
         "others": [_table(t, found) for t in threats if t not in chosen],
         "training": training,
@@ -107,6 +112,22 @@ def _group(threat: Threat, found: Sequence[HeadlineRow], rows: Sequence[Result],
         "grids": [g for g in grids if g[1]],
         "words": sentences,
     }
+
+
+def _cards(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The scorecards that lie in the run folders, in brief."""
+    cards = [inert(read_card(run.folder)) for run in runs if (run.folder / FILE).is_file()]
+    return [
+        {
+            "name": score_words.name_of(card),
+            "where": f"{card.dataset} · {score_words.threat_of(card)} · {card.budget} budget",
+            "headline": card.headline,
+            "believable": card.believable,
+            "reasons": score_words.reasons(card) or [doubt.text for doubt in card.doubts],
+            "words": " ".join(filter(None, (score_words.tried(card), score_words.beside(card)))),
+        }
+        for card in cards
+    ]
 
 
 def _training(runs: Sequence[Run], rows: Sequence[Result], chosen: Sequence[Threat]) -> list[tuple[Any, str]]:

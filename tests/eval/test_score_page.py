@@ -17,12 +17,13 @@ from configs.files import ConfigError
 from eval.card import Bracket, Card, Cost, Curve, Doubt, Health, Share, ViewNumber, read_card, write_card
 from eval.inert import inert
 from eval.pages.health import MEASURES, panel, quantity
+from eval.report import build_report
 from eval.score_page import build_score_page
 from eval.score_table import score_table
 from eval.score_words import VIEWS, attacks_of, beside, gap_of, hidden, name_of, threat_of, tried
 from modules.defenses.base import View
 from tests.eval.score_cards import AMBER, RED, card, curve, share
-from tests.eval.test_report import add_examples, loads
+from tests.eval.test_report import add_examples, loads, make_run, synthetic
 
 
 def page_of(shown: Card, folder: Path) -> str:
@@ -346,3 +347,22 @@ def test_the_terminal_fits_a_narrow_window() -> None:
     assert max(len(re.sub(r"\x1b\[[\d;]*m", "", line)) for line in printed.splitlines()) <= 60
     for part in ("61.2 %", "transfer", "bare encoder, worst", "majority of draws", "+4.4"):
         assert part in printed
+
+
+@pytest.mark.parametrize("doubted", [{}, {"doubts": [AMBER]}, {"doubts": [AMBER, RED]}, {"artefact": "legacy"}])
+def test_a_report_on_the_folder_of_a_scorecard_shows_it_first(doubted: dict[str, Any], tmp_path: Path) -> None:
+    shown = card(encoder="<b>CLIP", **doubted)
+    write_card(make_run(tmp_path / "run", synthetic()[:4]), shown)
+    text = build_report([tmp_path / "run"], tmp_path / "out").read_text()
+    assert re.findall(r'<section id="(\w+)"', text)[:2] == ["scorecard", "headline"]
+    brief = text[text.index('id="scorecard"') : text.index('id="headline"')]
+    assert ("<s>61.2 %</s>" in brief) == (not shown.believable) == ("not to be believed</span>" in brief)
+    assert ("<b>61.2 %</b>" in brief) == shown.believable
+    assert "<b>CLIP" not in brief and "&lt;b&gt;CLIP + ttc" in brief
+    assert (RED.text in brief) == (RED in shown.doubts) and (AMBER.text in brief) == (shown.doubts == [AMBER])
+
+
+def test_a_damaged_scorecard_stops_a_report_in_one_line(tmp_path: Path) -> None:
+    (make_run(tmp_path / "run", synthetic()[:4]) / "scorecard.json").write_text("{}")
+    with pytest.raises(ConfigError, match="make the scorecard again"):
+        build_report([tmp_path / "run"], tmp_path / "out")
