@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     Raises:
         ConfigError: a run folder lacks a file, or a file is invalid.
     """
-    found = read_runs(runs)
+    found = [_marked(run) for run in read_runs(runs)]
     rows = merged(found)
     if not any(r.metric == ROBUST for r in rows):
         raise ConfigError("no robust_accuracy among the rows; evaluate with at least one attack first")
@@ -51,6 +52,21 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     write_csv(out / "results.csv", rows)
     write_atomically(out / "index.html", page)
     return out / "index.html"
+
+
+def _marked(run: Run) -> Run:
+    """The run, with the rows that its scorecard forbids to believe labelled like artefacts."""
+    if not (run.folder / FILE).is_file():
+        return run
+    card = inert(read_card(run.folder))
+    red = [doubt.name for doubt in card.doubts if doubt.severity == "red"]
+    names, label = (card.encoder, f"{card.encoder} ({run.label})"), f"red doubt ({', '.join(red)})"
+
+    def meant(row: Result) -> bool:
+        mine = row.encoder in names and (row.defense, row.dataset) == (card.defense, card.dataset)
+        return bool(red) and mine and row.metric != CLEAN and not row.artefact
+
+    return replace(run, rows=[replace(row, artefact=label) if meant(row) else row for row in run.rows])
 
 
 def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:

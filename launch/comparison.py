@@ -132,12 +132,14 @@ def _table(versus: Versus) -> Table:
     from rich.text import Text
 
     title = f"{versus.first.dataset}, {versus.first.threat}: accuracy in %, the same {versus.worst.n:,} images"
-    table = Table(title=Text(title), box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(title), box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("")
-    for head in (*versus.names, "difference", "only first", "only second", "McNemar p"):
+    for head in versus.names:
         table.add_column(Text(head), justify="right", overflow="fold")
+    for head in ("difference", "only\nfirst", "only\nsecond", "McNemar\np"):
+        table.add_column(Text(head), justify="right", no_wrap=True)
     for name, cells in rows_of(versus):
-        table.add_row(Text(name), *(Text(cell) for cell in cells))
+        table.add_row(Text(name), *(Text(cell.replace(" (", "\n(")) for cell in cells))
     return table
 
 

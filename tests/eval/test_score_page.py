@@ -362,6 +362,18 @@ def test_a_report_on_the_folder_of_a_scorecard_shows_it_first(doubted: dict[str,
     assert (RED.text in brief) == (RED in shown.doubts) and (AMBER.text in brief) == (shown.doubts == [AMBER])
 
 
+@pytest.mark.parametrize("doubts", [[], [AMBER], [RED]])
+def test_a_report_claims_nothing_that_a_scorecard_forbids(doubts: list[Doubt], tmp_path: Path) -> None:
+    for name in "ab":  # the two runs disagree, so their encoders are told apart by their labels
+        rows = [replace(r, value=0.5) if name == "b" and r.defense == "none" else r for r in synthetic()]
+        run = make_run(tmp_path / name, rows)
+        write_card(run, card(encoder="R-CLIP_F", defense="ttc", dataset="digits", doubts=doubts))
+    for runs in ([tmp_path / "a"], [tmp_path / "a", tmp_path / "b"]):
+        text = build_report(runs, tmp_path / "out").read_text()
+        lead = text[text.index('class="lead"') : text.index("<nav")]
+        assert (f"ttc (artefact: red doubt ({RED.name}))" in lead) == (doubts == [RED])
+
+
 def test_a_damaged_scorecard_stops_a_report_in_one_line(tmp_path: Path) -> None:
     (make_run(tmp_path / "run", synthetic()[:4]) / "scorecard.json").write_text("{}")
     with pytest.raises(ConfigError, match="make the scorecard again"):
