@@ -1,0 +1,127 @@
+"""Doubts from a short attack: whether its points keep the rules, exist as pictures, and fool the real defence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from eval.card import Doubt
+from eval.checks.answers import MOVED_BY_OTHERS, SHARE_MOVED
+from eval.checks.probed import Probed, moved, percent
+from eval.judge import ATTACK_DRAW, blamed
+from modules.attacks.apgd import APGD
+from modules.attacks.base import Search
+from modules.defenses.base import Undefended, View
+from modules.defenses.routes import Route, route
+from modules.perturb.threat import Threat
+
+STEPS = 10
+ROUNDING = 1e-6  # of float32 pixels; far below anything that helps an attacker
+LOST = 0.25  # of the fooled images: a few lie at the very border
+ENOUGH = 4  # fooled images, to speak of a share
+ANOTHER_CLASS = 0.1  # of the points: a stand-in that answers otherwise more often leads attacks astray
+STAND_INS = (View.smooth,)  # a surrogate is another defence by design, and one view of many
+
+
+def point_doubts(probed: Probed) -> list[Doubt]:
+    """All doubts of this file, from ten steps of Auto-PGD on a few images."""
+    probed = probed.few
+    x_adv = short_attack(probed)
+    return [
+        *outside_doubts(probed.judge.plan.threat, probed.batch.x, x_adv),
+        *rounding_doubts(probed, x_adv),
+        *stand_in_doubts(probed, x_adv),
+    ]
+
+
+def short_attack(probed: Probed) -> Tensor:
+    """[B, C, H, W] points that ten steps along the defence's own gradient lead to."""
+    way, batch = route(View.adaptive, probed.defense), probed.batch
+    with probed.judge.named(batch, ATTACK_DRAW), blamed(f"a short attack on {probed.name}"):
+        attack = APGD(probed.judge.plan.threat, loss="margin", steps=STEPS)
+        looks = [probed.classifier(look) for look in way.looks]
+        judge = None if way.faithful else probed.classifier()
+        return attack.on(Search(looks, batch.x, batch.y, attack.threat, judge=judge))
+
+
+def outside_doubts(threat: Threat, x: Tensor, x_adv: Tensor) -> list[Doubt]:
+    """Points x_adv outside the ball around x or outside the box, measured in double precision; [B, C, H, W]."""
+    far = threat.distance(x.double(), x_adv.double()) - threat.eps
+    below, above = -x_adv.double().amin(), x_adv.double().amax() - 1
+    slack = ROUNDING * (max(1.0, threat.eps) * x[0].numel() ** 0.5 if threat.norm != "linf" else 1.0)
+    out = int((far > slack).sum())
+    if not out and max(float(below), float(above)) <= ROUNDING and bool(x_adv.isfinite().all()):
+        return []
+    text = (
+        f"{out} of {len(x)} attacked images lie outside the ball, by up to {float(far.max()):.1e}, and pixels leave "
+        f"[0, 1] by up to {max(float(below), float(above), 0.0):.1e}: the attack did not keep the rules."
+    )
+    return [Doubt("outside_threat", "red", text)]
+
+
+def rounding_doubts(probed: Probed, x_adv: Tensor) -> list[Doubt]:
+    """Attacked images that no longer fool once they are stored with 8 bits."""
+    threat, y = probed.judge.plan.threat, probed.batch.y
+    if threat.norm == "linf" and threat.eps < 1 / 255:
+        return []  # there is hardly a picture in the ball
+    clean = probed.logits().argmax(dim=1) == y
+    fooled = clean & (probed.logits(x_adv).argmax(dim=1) != y)
+    if int(fooled.sum()) < ENOUGH:
+        return []
+    stored = (x_adv * 255).round() / 255
+    lost = fooled & (probed.logits(stored).argmax(dim=1) == y)
+    share = float(lost.sum() / fooled.sum())
+    if share <= LOST:
+        return []
+    text = (
+        f"Of {int(fooled.sum())} images that fool the defence, {percent(share)} no longer do once their pixels are "
+        "rounded to 8 bits: the number counts pictures that cannot be stored."
+    )
+    return [Doubt("lost_to_rounding", "amber", text)]
+
+
+def stand_in_doubts(probed: Probed, x_adv: Tensor) -> list[Doubt]:
+    """What attackers differentiate answers otherwise than the defence."""
+    defense, doubts = probed.defense, []
+    if isinstance(defense, Undefended):
+        return []
+    for view in defense.views():
+        way = route(view, defense)
+        if view in (View.adaptive, View.bpda) and way.faithful:
+            doubts += _values_differ(probed, view, way)
+        elif view in STAND_INS or (view is View.adaptive and not way.faithful):
+            doubts += _classes_differ(probed, view, way, x_adv)
+    return doubts
+
+
+def _values_differ(probed: Probed, view: View, way: Route) -> list[Doubt]:
+    """A view says that it has the defence's own values; has it?"""
+    look = way.looks[0]
+    if look is probed.defense:
+        return []
+    change = moved(probed.logits(), probed.logits(encoder=look))
+    share = float((change > MOVED_BY_OTHERS).float().mean())
+    if share <= SHARE_MOVED:
+        return []
+    text = (
+        f"The {view.value} view claims the defence's own values, but gives others for {percent(share)} of the images, "
+        f"by up to {float(change.max()):.2g} standard deviations of the logits: its attacks take the wrong points."
+    )
+    return [Doubt("stand_in", "red", text)]
+
+
+def _classes_differ(probed: Probed, view: View, way: Route, x_adv: Tensor) -> list[Doubt]:
+    """A stand-in may have other values; its classes should be the same."""
+    x = probed.batch.x
+    other = sum(
+        (probed.logits(point).argmax(dim=1) != probed.logits(point, encoder=way.looks[0]).argmax(dim=1)).float().mean()
+        for point in (x, x_adv)
+    )
+    share = float(torch.as_tensor(other)) / 2
+    if share <= ANOTHER_CLASS:
+        return []
+    text = (
+        f"What the {view.value} view differentiates answers otherwise than the defence on {percent(share)} of clean "
+        "and attacked images: its attacks aim beside the mark."
+    )
+    return [Doubt("stand_in_differs", "amber", text)]
