@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from math import isfinite, isnan
 
 from eval.card import Health
-
-_OWN = ("adaptive", "eot")  # views that claim to be the gradient of what is scored
+from eval.checks.gradients import LARGE, OWN, REVERSED, SIDEWAYS, SMALL, UNTRUE, ZEROS
 
 
 @dataclass(frozen=True)
@@ -45,16 +44,16 @@ MEASURES = (
     Measure(
         "norm_ratio",
         "length",
-        "Median length of the gradient as a multiple of the bare encoder’s. Below 0.01 an attack hardly feels "
-        "where to go; above 100 it follows noise.",
-        lambda value, _: not 0.01 <= value <= 100,
+        f"Median length of the gradient as a multiple of the bare encoder’s. Below {SMALL:g} an attack hardly feels "
+        f"where to go; above {LARGE:,.0f} the way is too rugged for steps.",
+        lambda value, _: not SMALL <= value <= LARGE,
         " ×",
     ),
     Measure(
         "zeros",
         "zero pixels",
-        "Share of pixels whose gradient is exactly zero. Above 10 % some step of the defence lets no gradient through.",
-        lambda value, _: not value <= 0.1,
+        f"Share of pixels whose gradient is exactly zero. Above {100 * ZEROS:.0f} % much of the image is out of reach.",
+        lambda value, _: not value <= ZEROS,
         " %",
         100,
     ),
@@ -77,22 +76,23 @@ MEASURES = (
     Measure(
         "cosine_bare",
         "along bare",
-        "Mean cosine to the bare encoder’s gradient: 1 is the same direction, 0 is none of it. Low is no fault by "
-        "itself, but says how much transferred attacks can know.",
-        lambda value, _: isnan(value),
+        "Mean cosine to the bare encoder’s gradient: 1 is the same direction, 0 has nothing in common with it. Below "
+        f"{REVERSED:g} attacks walk away from what fools the encoder; within {SIDEWAYS:g} of 0 they follow something "
+        "else.".replace("-", "−"),
+        lambda value, view: isnan(value) or (view in OWN and (value < REVERSED or abs(value) < SIDEWAYS)),
     ),
     Measure(
         "cosine_bpda",
         "along bpda",
-        "Mean cosine to the gradient with the defence passed straight through. Read like the one before.",
+        "Mean cosine to the gradient with the defence passed straight through. It has no limit of its own.",
         lambda value, _: isnan(value),
     ),
     Measure(
         "difference_error",
         "error",
         "Median relative error against finite differences of the defence’s own loss. A right gradient stays far below "
-        "0.5; views that stand in for it, such as transfer and bpda, are wrong here by design and not marked.",
-        lambda value, view: view in _OWN and not value <= 0.5,
+        f"{UNTRUE:g}; views that stand in for it, such as bpda, are wrong here by design and not marked.",
+        lambda value, view: view in OWN and not value <= UNTRUE,
     ),
 )
 

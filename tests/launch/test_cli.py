@@ -18,7 +18,18 @@ from launch import cli, evaluation
 from modules.encoders.clip import load_clip
 from modules.encoders.tiny import load_tiny
 
-COMMANDS = ["demo", "pretrain", "finetune", "embed", "prior", "evaluate", "report", "data make", "data stats"]
+COMMANDS = [
+    "demo",
+    "pretrain",
+    "finetune",
+    "embed",
+    "prior",
+    "evaluate",
+    "report",
+    "compare",
+    "data make",
+    "data stats",
+]
 
 
 def robustclip(*arguments: str, then: str = "") -> subprocess.CompletedProcess[str]:
