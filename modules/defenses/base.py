@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 
 from torch import Tensor
@@ -62,6 +63,10 @@ class Defense(ImageEncoder):
         super().__init__()
         self.encoder = encoder
         self.embedding_dim, self.image_size = encoder.embedding_dim, encoder.image_size
+        if isinstance(encoder, Defense):  # what a stack is made of, it is
+            self.random = self.random or encoder.random
+            self.group = math.lcm(self.group, encoder.group)
+            self.artefact = self.artefact or encoder.artefact
 
     def purify_pixels(self, x: Tensor) -> Tensor:
         """Images [B, 3, H, W] to look at instead of x."""

@@ -91,8 +91,9 @@ class CLIPureCos(Defense):
         self.mode, self.steps, self.clip_overshoot = mode, steps, clip_overshoot
         self.step_size = (30.0 if mode == "legacy" else 0.05) if step_size is None else step_size
         self.rotation_deg = rotation_deg
+        self.normed_together = legacy_batch if mode == "legacy" else 1
         if mode == "legacy":
-            self.group, self.artefact = legacy_batch, "clipure-legacy"
+            self.group, self.artefact = math.lcm(self.group, legacy_batch), "clipure-legacy"
 
     def purify_latent(self, z: Tensor) -> Tensor:
         """Latents [B, D] of the same lengths, turned; in legacy mode unit latents with the released gradient."""
@@ -108,7 +109,7 @@ class CLIPureCos(Defense):
             turn = turn if self.rotation_deg is None else math.radians(self.rotation_deg)
             psi = (theta - turn).clamp_min(0.0) if self.clip_overshoot else theta - turn
         else:
-            psi = angle_after(theta, steps=self.steps, step_size=self.step_size, group=self.group)
+            psi = angle_after(theta, steps=self.steps, step_size=self.step_size, group=self.normed_together)
         return length * rotate(u, self.blank, theta, psi)
 
     def released(self, z: Tensor) -> Tensor:
@@ -118,7 +119,7 @@ class CLIPureCos(Defense):
         the gradient underflows there.
         """
         u = F.normalize(z.half().to(z.dtype), dim=1)
-        return torch.cat([self._released_loop(part) for part in u.split(self.group)])
+        return torch.cat([self._released_loop(part) for part in u.split(self.normed_together)])
 
     def _released_loop(self, e: Tensor) -> Tensor:
         for _ in range(self.steps):

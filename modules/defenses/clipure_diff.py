@@ -74,7 +74,7 @@ class CLIPureDiff(Defense):
         self.t_first = math.floor(t_min * total)
         self.t_last = max(self.t_first, math.ceil(t_max * total) - 1)
         self.deterministic = deterministic
-        self.random = not deterministic
+        self.random = self.random or not deterministic
 
     def purify_latent(self, z: Tensor) -> Tensor:
         """Latents [B, D] of the same lengths, moved on the sphere."""

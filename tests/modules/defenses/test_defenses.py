@@ -211,6 +211,14 @@ def test_its_views_never_lower_what_they_are_named_for(
     assert (View.released in views) == bool(defended(build).artefact)
 
 
+def test_a_stack_is_as_random_coupled_and_labelled_as_what_it_is_made_of() -> None:
+    noisy = CLIPureCos(RandomNoise(ConvEncoder(DIM)), BLANK)
+    assert noisy.random and View.eot in noisy.views()
+    legacy = RandomNoise(CLIPureCos(ConvEncoder(DIM), BLANK, mode="legacy", legacy_batch=4))
+    assert (legacy.group, legacy.artefact) == (4, "clipure-legacy")
+    assert CLIPureCos(legacy, BLANK, mode="legacy", legacy_batch=6).group == 12
+
+
 def test_transfer_follows_the_bare_encoder() -> None:
     defense = defended(DEFENSES["ttc_on_noise"])
     assert isinstance(route(View.transfer, defense).looks[0], ConvEncoder)
