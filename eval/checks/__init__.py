@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from data.batches import ImageBatch
 from eval.card import Bracket, Curve, Doubt, Health
-from eval.checks.answers import answer_doubts, memory_doubts
+from eval.checks.answers import answer_doubts, comparison_doubts, memory_doubts, randomness_doubts
 from eval.checks.curves import bracket_doubts, curve_doubts
-from eval.checks.gradients import gradient_doubts, health_doubts
+from eval.checks.gradients import gradient_doubts, health_doubts, size_doubts
 from eval.checks.numbers import outcome_doubts
 from eval.checks.points import point_doubts
 from eval.checks.probed import Probed
@@ -39,14 +39,17 @@ def probe_doubts(judge: Judge, name: str, batch: ImageBatch, health: Sequence[He
     probed = Probed(judge, name, first_images(batch, defense, IMAGES))
     with frozen(defense):
         before = probed.logits()
-        doubts = [
-            *answer_doubts(probed, health),
+        doubts = [*randomness_doubts(probed), *answer_doubts(probed)]
+        if any(doubt.name == "hidden_randomness" for doubt in doubts):
+            return doubts + [doubt for seen in health for doubt in size_doubts(seen)]
+        return [
+            *doubts,
+            *comparison_doubts(probed, health),
             *health_doubts(probed, health),
-            *gradient_doubts(probed, health),
+            *gradient_doubts(probed),
             *point_doubts(probed),
+            *memory_doubts(probed, before),
         ]
-        hidden = any(doubt.name == "hidden_randomness" for doubt in doubts)
-        return doubts if hidden else [*doubts, *memory_doubts(probed, before)]
 
 
 def number_doubts(

@@ -26,16 +26,16 @@ FLAT = 0.5  # share of images whose logits do not move by one bit
 FEW_CLASSES = 3  # with fewer labels in the batch, one answer for all may be right
 
 
-def answer_doubts(probed: Probed, health: Sequence[Health] = ()) -> list[Doubt]:
-    """All doubts of this file but those about memory."""
+def answer_doubts(probed: Probed) -> list[Doubt]:
+    """Doubts that a single answer raises."""
+    return [*fringe_doubts(probed), *leak_doubts(probed), *scale_doubts(probed), *constant_doubts(probed)]
+
+
+def comparison_doubts(probed: Probed, health: Sequence[Health] = ()) -> list[Doubt]:
+    """Doubts that two answers raise; they mean nothing where the same question gets two answers."""
     return [
-        *randomness_doubts(probed),
         *neighbour_doubts(probed),
         *name_doubts(probed),
-        *fringe_doubts(probed),
-        *leak_doubts(probed),
-        *scale_doubts(probed),
-        *constant_doubts(probed),
         *flat_doubts(probed, health),
         *idle_doubts(probed),
     ]

@@ -16,6 +16,7 @@ from modules.defenses.routes import route
 from modules.perturb.losses import cross_entropy
 
 OWN = ("adaptive", "eot")  # views that follow the defence's own gradient; the others may follow it less truly
+BORROWED = "bpda"  # its length is the bare encoder's, and means nothing beside values of another scale
 DEAD = 0.1  # of the images: a dead unit may cost one, a cut gradient costs nearly all
 ZEROS = 0.5  # of the pixels: a crop may leave a border out
 SMALL, LARGE = 1e-3, 1e3  # in bare gradients: honest purifiers stay within a factor of ten
@@ -31,11 +32,11 @@ def health_doubts(probed: Probed, health: Sequence[Health]) -> list[Doubt]:
     """Doubts that the measured gradients raise by themselves."""
     doubts: list[Doubt] = []
     for seen in health:
-        doubts += _size_doubts(seen) or [*_truth_doubts(probed, seen), *_direction_doubts(seen)]
+        doubts += size_doubts(seen) or [*_truth_doubts(probed, seen), *_direction_doubts(seen)]
     return doubts
 
 
-def _size_doubts(seen: Health) -> list[Doubt]:
+def size_doubts(seen: Health) -> list[Doubt]:
     """Gradients that are not there."""
     severity = "red" if seen.view in OWN else "amber"
     whose = f"the {seen.view} view"
@@ -49,6 +50,8 @@ def _size_doubts(seen: Health) -> list[Doubt]:
         found = f"The gradient of {whose} is exactly zero for {percent(seen.dead)} of the images"
         text = f"{found}: attacks that follow it do not move there."
         return [Doubt("zero_gradient", severity if seen.dead >= DEAD else "amber", text)]
+    if seen.view == BORROWED:
+        return []
     if seen.norm_ratio < SMALL:
         found = f"The gradient of {whose} has {seen.norm_ratio:.1e} of the bare encoder's length"
         text = f"{found}: it says next to nothing about where the answer changes."
@@ -97,7 +100,7 @@ def _direction_doubts(seen: Health) -> list[Doubt]:
     return []
 
 
-def gradient_doubts(probed: Probed, health: Sequence[Health]) -> list[Doubt]:
+def gradient_doubts(probed: Probed) -> list[Doubt]:
     """Doubts that take further gradients: of scaled and of saturating losses, and of whether somebody looks."""
     probed = probed.few
     way = route(View.adaptive, probed.defense)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -115,10 +116,22 @@ class StraightThrough(ImageEncoder):
 
 
 def _value_of(hook: Callable[[Tensor], Tensor], value: Tensor, slope: Tensor) -> Tensor:
-    """A hook's value with the gradient of ``slope``."""
+    """A hook's value, to the last bit, with the gradient of ``slope``."""
     with torch.no_grad():
         purified = hook(value.detach())
-    return slope + (purified - slope).detach()
+    return cast(Tensor, _Instead.apply(slope, purified.to(slope.dtype)))
+
+
+class _Instead(torch.autograd.Function):
+    """Another value for the same gradient; a sum would round small values away beside a large slope."""
+
+    @staticmethod
+    def forward(ctx: Any, slope: Tensor, value: Tensor) -> Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return grads[0], None
 
 
 def undefended(encoder: ImageEncoder) -> ImageEncoder:
