@@ -127,7 +127,8 @@ def test_a_members_short_run_finds_what_the_references_does(attack: Member) -> N
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("name", MODELS)
 def test_the_standard_version_finds_what_the_reference_finds(name: str, norm: Norm) -> None:
-    assert_alike(our_robust(name, norm, "standard"), reference_robust(name, norm, "standard"))
+    settings: dict[str, Any] = {} if name == "digits" else {"queries": 500}  # Square comes last and finds nothing more
+    assert_alike(our_robust(name, norm, "standard", **settings), reference_robust(name, norm, "standard", **settings))
 
 
 @pytest.mark.slow
