@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from modules import noise
-from modules.attacks import APGD, PGD, Attack, AutoAttack
+from modules.attacks import APGD, FAB, PGD, Attack, AutoAttack, Square
 from modules.attacks.base import Search
 from modules.attacks.cw import CW
 from modules.attacks.embedding import EmbeddingAttack
@@ -26,6 +26,9 @@ ATTACKS: dict[str, Callable[[Threat], Attack]] = {
     "apgd_ce": lambda t: APGD(t, steps=8),
     "apgd_dlr": lambda t: APGD(t, steps=8, loss="dlr"),
     "apgd_targeted": lambda t: APGD(t, steps=5, loss="dlr_targeted", targets=2),
+    "fab": lambda t: FAB(t, steps=8, restarts=2),
+    "fab_targeted": lambda t: FAB(t, steps=8, targets=2),
+    "square": lambda t: Square(t, queries=150, restarts=2),
     "autoattack": lambda t: AutoAttack(t, steps=5, queries=10, targets=2),
     "pgd_momentum": lambda t: PGD(t, steps=5, step_size=t.eps / 3, momentum=0.75, loss="margin"),
     "cw": lambda t: CW(t, steps=12, searches=4),

@@ -58,6 +58,11 @@ def test_intermediate_points_in_the_ball_are_not_needed(norm: Norm) -> None:
     assert (state.distance >= smallest_distance(X, y, norm) * 0.999).all()
 
 
+@every_norm
+def test_with_eps_zero_nothing_moves(norm: Norm) -> None:
+    assert torch.equal(FAB(Threat(norm, 0.0))(linear, X, linear(X).argmax(dim=1)), X)
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("targets", [0, 9])
 def test_few_classes_are_enough(classes: int, targets: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from modules import noise
 from modules.attacks import Square
 from modules.attacks.base import Search
 from modules.perturb import Threat
@@ -103,6 +105,22 @@ def test_fallen_images_are_not_asked_about_again() -> None:
 
 
 @every_norm
+@pytest.mark.parametrize("named", [True, False])
+def test_neither_neighbours_nor_compaction_change_a_run(norm: Norm, named: bool) -> None:
+    attack, order = Square(Threat(norm, 2 * EPS[norm]), queries=150), torch.tensor([7, 2, 9])
+    keys = noise.keys_of([f"{i}" for i in range(10)])
+    with noise.samples(keys) if named else nullcontext():
+        whole, compact = attack(MODEL, X, Y), attack(MODEL, X, Y, compact=True)
+    with noise.samples(keys[order]) if named else nullcontext():
+        part = attack(MODEL, X[order], Y[order])
+    assert torch.allclose(part, whole[order], atol=1e-6)
+    with torch.no_grad():
+        fooled, fell = MODEL(whole).argmax(dim=1) != Y, MODEL(compact).argmax(dim=1) != Y
+    assert torch.equal(fooled, fell) and 2 < fell.sum() < 10
+    assert torch.allclose(compact[~fell], whole[~fell], atol=1e-6)
+
+
+@every_norm
 def test_the_margin_goes_on_growing_where_images_are_not_left_out(norm: Norm) -> None:
     threat = Threat(norm, 4 * EPS[norm])
     margins = []
@@ -122,6 +140,11 @@ def test_any_image_size_will_do(norm: Norm, size: tuple[int, int]) -> None:
     threat = Threat(norm, 0.2)
     x_adv = Square(threat, queries=30).perturb(lambda v: v.flatten(1).sum(dim=1), x)
     assert threat.contains(x, x_adv).all() and (x_adv.flatten(1).sum(1) > x.flatten(1).sum(1)).any()
+
+
+@every_norm
+def test_with_eps_zero_nothing_moves(norm: Norm) -> None:
+    assert torch.equal(Square(Threat(norm, 0.0))(MODEL, X, Y), X)
 
 
 @pytest.mark.parametrize("classes", [2, 3])

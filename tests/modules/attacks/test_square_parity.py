@@ -69,7 +69,8 @@ def test_as_many_images_stand_as_after_the_reference(name: str, norm: Norm, eps:
     theirs = sum(reference_robust(seeing_most, threat, x, y, seed) for seed in SEEDS) / len(SEEDS)
     ours = sum(robust(seeing_most, threat, x, y, seed) for seed in SEEDS) / len(SEEDS)
     assert 0.15 < theirs < 0.85, "the radius must neither break all images nor none"
-    assert theirs - 0.05 <= ours <= theirs + 0.015  # one run's standard error is about one point, more for theirs
+    # A run's standard error is about one point, and more for theirs: its batch shares every draw.
+    assert theirs - 0.08 <= ours <= theirs + 0.015
 
 
 @pytest.mark.slow
