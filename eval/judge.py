@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -202,15 +202,24 @@ class Judge:
         if bare and self._shared:
             static[cell.attack], notes = self._run(Route((self.encoder,), faithful=True), attack, batch, cell, False)
             return static[cell.attack], notes
+        known = self._candidates(cell, batch, static)
         whole = self._coupled(cell.defense, batch)
         standing = torch.tensor(self._standing(cell, part) if not whole else [True] * len(batch))
         x_adv = batch.x.clone()
         if not standing.any():
             return x_adv, []
         few = batch if standing.all() else batch.select(standing)
+        known = [x[standing.to(self.device)] for x in known]
         compact = not defense.random and not whole
-        x_adv[standing.to(self.device)], notes = self._run(route(view, defense), attack, few, cell, compact)
+        x_adv[standing.to(self.device)], notes = self._run(route(view, defense), attack, few, cell, compact, known)
         return x_adv, notes
+
+    def _candidates(self, cell: Cell, batch: ImageBatch, static: dict[str, Tensor]) -> list[Tensor]:
+        """What the same attack found on the bare encoder: where an attack through the defence may go on from."""
+        moved = Cell(cell.defense, cell.attack, View.transfer.value, cell.eps)
+        if moved not in self.cells or cell.view == View.query:
+            return []
+        return [self._attack(moved, batch, static, Outcomes(keys=list(batch.key)))[0]]
 
     def _standing(self, cell: Cell, part: Outcomes) -> list[bool]:
         """Which images an attack still works on."""
@@ -218,7 +227,13 @@ class Judge:
         return part.robust(before) if before else [True] * len(part.keys)
 
     def _run(
-        self, way: Route, attack: Attack, batch: ImageBatch, cell: Cell, compact: bool
+        self,
+        way: Route,
+        attack: Attack,
+        batch: ImageBatch,
+        cell: Cell,
+        compact: bool,
+        candidates: Sequence[Tensor] = (),
     ) -> tuple[Tensor, list[str]]:
         draws = self.draws_of(cell.defense) if way.averaged else 1
         with self.named(batch, ATTACK_DRAW), blamed(f"{cell.attack} on {cell.defense} ({cell.view})"):
@@ -231,6 +246,7 @@ class Judge:
                 compact=compact,
                 judge=None if way.faithful else self.task.classifier(self.defenses[cell.defense]),
                 penalty=way.penalty,
+                candidates=candidates,
             )
             x_adv = attack.on(search)
         assert attack.threat.contains(batch.x, x_adv).all(), "an attack left its ball or the box"

@@ -81,6 +81,15 @@ class APGD(Attack):
         climb = DenseClimb(self.threat, x, start, *_value_and_grad(loss, start), steps=self.steps)
         return _run(climb, loss, self.steps).best
 
+    def _perturb_from(self, loss: Loss, x: Tensor, start: Tensor) -> Tensor:
+        """The same climb from a point that is good already, with strides a quarter as long."""
+        if self.threat.norm == "l1":
+            climb = SparseClimb(self.threat, x, start, *_value_and_grad(loss, start), steps=self.steps, fresh=False)
+            return _run(climb, loss, self.steps).best
+        climb = DenseClimb(self.threat, x, start, *_value_and_grad(loss, start), steps=self.steps)
+        climb.step = climb.step / 4
+        return _run(climb, loss, self.steps).best
+
     def _perturb_l1(self, loss: Loss, x: Tensor, stream: str) -> Tensor:
         early = min(math.ceil(0.3 * self.steps), (self.steps - 1) // 2) if self.larger_eps else 0
         threats = [(replace(self.threat, eps=k * self.threat.eps), early) for k in (3, 2)]

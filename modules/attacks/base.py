@@ -40,6 +40,8 @@ class Search:
         judge: what really decides, where ``looks`` only stand in for it; asked at every ``judge_every``-th point.
         penalty: pixels -> [B], taken off every loss: what an attacker has to avoid beside being right.
         judge_every: see ``judge``.
+        candidates: points [B, C, H, W] known from elsewhere, such as another encoder's adversarials; they are looked at
+            first, and attacks that can make one more run from the worst point known.
 
     Attributes:
         worst: [B, C, H, W] the candidate with the largest margin over the label, at first the images themselves.
@@ -63,11 +65,13 @@ class Search:
         judge: Classifier | None = None,
         penalty: Loss | None = None,
         judge_every: int = 5,
+        candidates: Sequence[Tensor] = (),
     ) -> None:
         self.looks: tuple[Classifier, ...] = tuple(looks) if isinstance(looks, Sequence) else (looks,)
         self.x, self.y, self.threat = x, y, threat
         self.draws, self.compact = draws, compact
         self.judge, self.penalty, self.judge_every = judge, penalty, judge_every
+        self.candidates = tuple(candidates)
         self.worst = x.clone()
         self.margin = torch.full((len(x),), -torch.inf, device=x.device)
         self.index = torch.arange(len(x), device=x.device)
@@ -82,10 +86,12 @@ class Search:
 
     @torch.no_grad()
     def begin(self) -> None:
-        """Look at the images themselves."""
+        """Look at the images themselves, and at the candidates."""
         self.aim(margin, (self.y,))
         self.index = torch.arange(len(self.x), device=self.x.device)
         self.clean = self.logits(self.x, judged=True)
+        for candidate in self.candidates:
+            self.logits(candidate, judged=True)
 
     def aim(self, loss: LabelLoss, labels: Labels) -> None:
         """Ascend another label loss from now on, at first over all images that are still standing."""
@@ -239,6 +245,23 @@ class Attack(ABC):
                 if 0 < len(x_adv) == len(search.index):
                     with torch.no_grad():
                         search(x_adv, judged=True)
+        if search.candidates:
+            self._go_on(search)
+
+    def _go_on(self, search: Search) -> None:
+        """One more run on the margin, from the worst points known."""
+        search.aim(margin, (search.y,))
+        if len(search.index) == 0:
+            return
+        with noise.subset(search.index):
+            x_adv = self._perturb_from(search, search.x[search.index], search.worst[search.index])
+        if x_adv is not None and 0 < len(x_adv) == len(search.index):
+            with torch.no_grad():
+                search(search.threat.confine(search.x[search.index], x_adv.detach()), judged=True)
+
+    def _perturb_from(self, loss: Loss, x: Tensor, start: Tensor) -> Tensor | None:
+        """A point of higher loss than ``start``, near x [B, C, H, W]; None where the attack cannot go on from one."""
+        return None
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
