@@ -8,7 +8,8 @@ from torch import Tensor
 from eval.card import Doubt
 from eval.checks.answers import MOVED_BY_OTHERS, SHARE_MOVED
 from eval.checks.probed import Probed, moved, percent
-from eval.judge import ATTACK_DRAW, blamed
+from eval.health import draws_of
+from eval.judge import ATTACK_DRAW, SCORE_DRAW, blamed
 from modules.attacks.apgd import APGD
 from modules.attacks.base import Search
 from modules.defenses.base import Undefended, View
@@ -17,6 +18,8 @@ from modules.perturb.threat import Threat
 
 STEPS = 10
 ROUNDING = 1e-6  # of float32 pixels; far below anything that helps an attacker
+BLUNT = (View.transfer, View.bpda)  # the bare encoder's gradient, at the image and at what the defence makes of it
+HIDDEN, WELL_HIDDEN = 0.2, 0.4  # share of images that blunt gradients may fell alone; ten steps are a rough guide
 LOST = 0.25  # of the fooled images: a few lie at the very border
 ENOUGH = 4  # fooled images, to speak of a share
 ANOTHER_CLASS = 0.1  # of the points: a stand-in that answers otherwise more often leads attacks astray
@@ -26,22 +29,46 @@ STAND_INS = (View.smooth,)  # a surrogate is another defence by design, and one 
 def point_doubts(probed: Probed) -> list[Doubt]:
     """All doubts of this file, from ten steps of Auto-PGD on a few images."""
     probed = probed.few
-    x_adv = short_attack(probed)
+    own = View.eot if probed.defense.random else View.adaptive
+    found = {view: short_attack(probed, view) for view in (own, *BLUNT, View.smooth) if view in probed.defense.views()}
+    x_adv = found[own]
     return [
+        *masked_doubts(probed, found),
         *outside_doubts(probed.judge.plan.threat, probed.batch.x, x_adv),
         *rounding_doubts(probed, x_adv),
         *stand_in_doubts(probed, x_adv),
     ]
 
 
-def short_attack(probed: Probed) -> Tensor:
-    """[B, C, H, W] points that ten steps along the defence's own gradient lead to."""
-    way, batch = route(View.adaptive, probed.defense), probed.batch
+def short_attack(probed: Probed, view: View = View.adaptive) -> Tensor:
+    """[B, C, H, W] points that ten steps along a view's gradient lead to, from nowhere else than the images."""
+    way, batch = route(view, probed.defense), probed.batch
+    draws = draws_of(probed.judge, probed.name, way)
     with probed.judge.named(batch, ATTACK_DRAW), blamed(f"a short attack on {probed.name}"):
         attack = APGD(probed.judge.plan.threat, loss="margin", steps=STEPS)
         looks = [probed.classifier(look) for look in way.looks]
         judge = None if way.faithful else probed.classifier()
-        return attack.on(Search(looks, batch.x, batch.y, attack.threat, judge=judge))
+        return attack.on(Search(looks, batch.x, batch.y, attack.threat, judge=judge, draws=draws))
+
+
+def masked_doubts(probed: Probed, found: dict[View, Tensor]) -> list[Doubt]:
+    """Gradients of the bare encoder find more than the defence's own; found: points [B, C, H, W] of each view.
+
+    An evaluation may hand such points on to attacks through the defence; its numbers then no longer tell.
+    """
+    y, draw = probed.batch.y, SCORE_DRAW
+    clean = probed.logits(draw=draw).argmax(dim=1) == y
+    felled = {view: int((clean & (probed.logits(x, draw=draw).argmax(dim=1) != y)).sum()) for view, x in found.items()}
+    own = max(count for view, count in felled.items() if view not in BLUNT)
+    for view in BLUNT:
+        lead = felled.get(view, 0) - own
+        if lead >= max(ENOUGH, HIDDEN * len(y)):
+            text = (
+                f"{STEPS} steps of the {view.value} view fool {felled[view]} of {int(clean.sum())} images, as many "
+                f"steps along the defence's own gradient {own}: that gradient hides the way."
+            )
+            return [Doubt("masked_gradient", "red" if lead >= WELL_HIDDEN * len(y) else "amber", text)]
+    return []
 
 
 def outside_doubts(threat: Threat, x: Tensor, x_adv: Tensor) -> list[Doubt]:

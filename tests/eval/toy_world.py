@@ -100,5 +100,3 @@ def toy_judge(encoder: Reader, defense: Defense) -> tuple[Judge, ImageBatch]:
     plan = toy_plan(encoder, defense)
     task = plan.tasks[0]
     return Judge(encoder, plan, task, Subject("toy")), next(iter(task.batches(COUNT)))
-
-
