@@ -70,13 +70,11 @@ def _truth_doubts(probed: Probed, seen: Health) -> list[Doubt]:
     """Gradients that do not foretell how the values change."""
     if seen.view not in OWN or seen.difference_error <= UNTRUE:
         return []
-    defense = probed.defense
-    declared = defense.differentiable() is not defense or defense.smoothed() is not None
     text = (
         f"Along random directions the defence's values change otherwise than the gradient of the {seen.view} view "
         f"foretells, by {percent(seen.difference_error)} of the slope: "
     )
-    if declared:
+    if probed.declared:
         return [Doubt("wrong_gradient", "amber", text + "it has signs or gates, and the gradient stands in for them.")]
     return [Doubt("wrong_gradient", "red", text + "it is not the gradient of what is computed.")]
 

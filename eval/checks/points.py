@@ -67,7 +67,8 @@ def masked_doubts(probed: Probed, found: dict[View, Tensor]) -> list[Doubt]:
                 f"{STEPS} steps of the {view.value} view fool {felled[view]} of {int(clean.sum())} images, as many "
                 f"steps along the defence's own gradient {own}: that gradient hides the way."
             )
-            return [Doubt("masked_gradient", "red" if lead >= WELL_HIDDEN * len(y) else "amber", text)]
+            red = lead >= WELL_HIDDEN * len(y) and not probed.declared  # who declares signs has other views beside
+            return [Doubt("masked_gradient", "red" if red else "amber", text)]
     return []
 
 

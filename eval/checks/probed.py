@@ -61,6 +61,11 @@ class Probed:
             return self.classifier(encoder)(self.batch.x if x is None else x).float()
 
     @property
+    def declared(self) -> bool:
+        """Whether the defence says that something has to stand in for its own gradient: a sign, a gate, a vote."""
+        return self.defense.differentiable() is not self.defense or self.defense.smoothed() is not None
+
+    @property
     def bare(self) -> ImageEncoder:
         """The encoder at the bottom."""
         return undefended(self.defense)
