@@ -109,6 +109,15 @@ def test_what_neighbours_order_or_number_change_is_coupled(coupled: Callable[[Te
     assert any(words in doubt.text for words in how.split("|"))
 
 
+@pytest.mark.parametrize(("size", "found"), [(1e-5, 0), (0.05, 1)])
+def test_a_weak_pull_of_the_neighbours_is_found_and_rounding_is_not(size: float, found: int) -> None:
+    def pulled(z: Tensor) -> Tensor:
+        return z + size * z.mean(dim=0)
+
+    seen = probed(lambda encoder: Logits(encoder, pulled), count=31)  # no whole number of each class
+    assert summary(answers.neighbour_doubts(seen)) == [("batch_coupled", "red")] * found
+
+
 def test_a_defence_that_fails_on_single_images_is_coupled() -> None:
     def needs_two(x: Tensor) -> Tensor:
         if len(x) < 2:

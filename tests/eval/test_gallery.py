@@ -20,6 +20,7 @@ from modules.attacks.apgd import APGD
 from modules.defenses.base import Defense, Undefended, View
 from modules.defenses.clipure_cos import CLIPureCos
 from modules.defenses.random_noise import RandomNoise
+from modules.defenses.routes import StraightThrough
 from modules.defenses.ttc import TTC
 from modules.encoders.base import ImageEncoder
 from tests.eval import gallery
@@ -151,6 +152,16 @@ def test_a_leak_of_labels_is_caught_though_no_attack_breaks_it() -> None:
     verdict = judged(Reader("whisper"), leak)
     assert {"label_leak", "reads_names"} <= verdict.red
     assert verdict.worst == 1.0
+
+
+@pytest.mark.parametrize("make", [gallery.HalfPrecision, gallery.Saturated, gallery.SoftmaxHead, nearest], ids=named)
+def test_bpda_has_the_values_of_the_defence_to_the_last_bit(make: Make) -> None:
+    """Where values are tiny beside the bare encoder's, a sum of the two would round them away."""
+    encoder = Reader("whisper")
+    defense = make(encoder)
+    judge, batch = toy_judge(encoder, defense)
+    values = [judge.task.classifier(look)(batch.x) for look in (StraightThrough(defense), defense)]
+    assert torch.equal(*values)
 
 
 def test_what_is_hidden_is_not_mistaken_for_something_else() -> None:
