@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError, write_atomically
-from configs.load import load_config
+from configs.load import load_config, override
 
 
 def run_evaluation(
@@ -56,12 +56,12 @@ def told_by(checkpoint: str, overrides: Sequence[str]) -> list[str]:
         ConfigError: the file is missing.
     """
     if not (Path(checkpoint).suffix or Path(checkpoint).exists()):
-        return [f"model.name={checkpoint}"]
+        return [override("model.name", checkpoint)]
     if not Path(checkpoint).is_file():
         raise ConfigError(f"no checkpoint at {checkpoint}")
-    told = [f"model.checkpoint={Path(checkpoint).resolve()}"]
+    told = [override("model.checkpoint", str(Path(checkpoint).resolve()))]
     if not any(text.startswith("encoder=") for text in overrides):
-        told.append(f"encoder={Path(checkpoint).stem}")
+        told.append(override("encoder", Path(checkpoint).stem))
     return told
 
 

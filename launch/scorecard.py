@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.files import ConfigError
-from configs.load import load_config
+from configs.load import load_config, override
 from launch.evaluation import told_by
 
 TINY = "tiny"
@@ -68,7 +68,7 @@ def _defaults(model: str, overrides: Sequence[str]) -> list[str]:
     if Path(model).is_file():
         base = _base_of(Path(model))
         name = base.get("name", "")
-        told = [f"model.{key}={value}" for key, value in base.items() if f"model.{key}" not in said]
+        told = [override(f"model.{key}", value) for key, value in base.items() if f"model.{key}" not in said]
         if not name and "model.name" not in said:
             raise ConfigError(f"{model} does not say which model it belongs to; say model.name=… model.pretrained=…")
     if name == TINY and "data.shards" not in said:
