@@ -36,6 +36,7 @@ def said(health: Health, make: Callable[[ImageEncoder], Defense] = honest) -> li
         ({"dead": 0.06}, [("zero_gradient", AMBER)]),
         ({"norm_ratio": 9e-4}, [("tiny_gradient", RED)]),
         ({"norm_ratio": 2e-3}, []),
+        ({"norm_ratio": 5e2}, []),
         ({"norm_ratio": 2e3}, [("exploding_gradient", AMBER)]),
         ({"zeros": 0.6}, [("sparse_gradient", AMBER)]),
         ({"zeros": 0.4}, []),
