@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args
 
 MISSING: Any = "???"
 
+CascadeName = Literal["none", "view", "all"]
+
 ViewName = Literal[
     "transfer",
     "adaptive",
@@ -260,7 +262,8 @@ class EvaluateConfig:
         eot_draws: draws of the noise that attackers of a random defence average over; 0 grows their number until the
             gradient's estimate is flat.
         score_draws: fresh draws on which every image of a random defence is scored.
-        cascade: each attack of a view works on what the earlier ones left standing, and its row counts them too.
+        cascade: what an attack leaves out, and its row counts as fallen: ``none``, what earlier attacks of its ``view``
+            have felled in every draw, or what ``all`` attacks and views before it have felled in any.
         stop_width: stop once every worst case is known this closely (width of its anytime interval); 0 never stops.
         curve: robust accuracy over eps.
         prior: file of the DiffusionPrior that ``clipure_diff`` uses.
@@ -280,7 +283,7 @@ class EvaluateConfig:
     views: list[ViewName] = field(default_factory=lambda: list(get_args(ViewName)))
     eot_draws: int = 4
     score_draws: int = 5
-    cascade: bool = False
+    cascade: CascadeName = "none"
     stop_width: float = 0.0
     curve: CurveConfig = field(default_factory=CurveConfig)
     prior: str | None = None
@@ -340,7 +343,7 @@ class ScorecardConfig:
         defense: a component; ``name: none`` judges the bare encoder.
         attacks: by name; ``views`` restricts one to some views.
         views: the views to take, of those that the defence has.
-        eot_draws, score_draws, stop_width: as for an evaluation.
+        eot_draws, score_draws, cascade, stop_width: as for an evaluation.
         fewer: judge fewer images where the defence makes a gradient dearer, but never fewer than this; 0 judges all.
         strength: the curves.
         certify: certificates.
@@ -361,6 +364,7 @@ class ScorecardConfig:
     views: list[ViewName] = field(default_factory=lambda: list(get_args(ViewName)))
     eot_draws: int = 0
     score_draws: int = 5
+    cascade: CascadeName = "view"
     stop_width: float = 0.0
     fewer: int = 0
     strength: StrengthConfig = field(default_factory=StrengthConfig)

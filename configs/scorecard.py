@@ -13,6 +13,7 @@ SAME = (
     "views",
     "eot_draws",
     "score_draws",
+    "cascade",
     "stop_width",
     "prior",
     "blank_prompt",
@@ -39,7 +40,7 @@ def dataset_name(tree: Mapping[str, Any]) -> str:
 def evaluation_of(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The plain values of the evaluation that a scorecard's plain values describe.
 
-    Attacks of a view run one after the other on what is left, and the bare encoder stands beside the defence.
+    The bare encoder stands beside the defence.
     """
     name = defense_name(tree)
     defenses = {} if name == BARE else {BARE: {}}
@@ -48,6 +49,5 @@ def evaluation_of(tree: Mapping[str, Any]) -> dict[str, Any]:
         **{key: copy.deepcopy(tree[key]) for key in SAME},
         "tasks": {dataset_name(tree): copy.deepcopy(tree["data"])},
         "defenses": defenses,
-        "cascade": True,
         "curve": {"eps": [], "attack": "", "defenses": []},
     }

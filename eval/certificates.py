@@ -7,8 +7,9 @@ from math import sqrt
 import torch
 
 from configs.schema import CertifyConfig
+from eval.answers import SCORE_DRAW
 from eval.card import Bracket, Share
-from eval.judge import SCORE_DRAW, Judge
+from eval.judge import Judge
 from eval.outcomes import Outcomes
 from eval.rows import Rows
 from eval.stats import clopper_pearson

@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data.batches import ImageBatch
+from eval.answers import ATTACK_DRAW, blamed
 from eval.card import Health
-from eval.judge import ATTACK_DRAW, Judge, blamed
+from eval.judge import Judge
 from modules import noise
 from modules.attacks.base import LabelLoss
 from modules.defenses.base import Defense, View

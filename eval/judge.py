@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from data.batches import ImageBatch
 from data.images import evaluation_batches
+from eval.answers import ATTACK_DRAW, SCORE_DRAW, Answers, blamed
 from eval.calibration import calibrate_gate, gate_note
 from eval.eot import grow_draws
 from eval.examples import Example, take_examples
@@ -21,36 +21,16 @@ from eval.plan import Plan
 from eval.progress import Ticker
 from eval.rows import Rows, Subject
 from eval.tasks.classification import ClassificationTask
-from modules import noise
 from modules.attacks.base import Attack, Search
 from modules.defenses.base import Defense, Undefended, View
 from modules.defenses.routes import Route, route
 from modules.defenses.ttc import TTC
 from modules.encoders.base import ImageEncoder
 
-ATTACK_DRAW, SCORE_DRAW = 0, 1_000_003  # the attacker never sees the noise that it is scored on
-
 Adversarial = dict[Cell, Tensor]
 
 
-@contextmanager
-def blamed(what: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside a stranger's defence or encoder into one line that names it.
-
-    Raises:
-        ValueError: naming ``what``.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise ValueError(f"{what}: the device is out of memory; lower batch_size") from error
-    except Exception as error:
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{what}: {kind}{lines[0]}") from error
-
-
-class Judge:
+class Judge(Answers):
     """Tries every cell of a plan on batches of one data set.
 
     Attributes:
@@ -66,13 +46,11 @@ class Judge:
     """
 
     def __init__(self, encoder: ImageEncoder, plan: Plan, task: ClassificationTask, subject: Subject) -> None:
-        self.encoder, self.plan, self.task, self.subject = encoder, plan, task, subject
-        self.device = next(encoder.parameters()).device  # in training that is not always the plan's
-        task.head.to(self.device)
+        super().__init__(encoder, plan, task)
+        self.subject = subject
         self.notes: list[dict[str, Any]] = []
         self.defenses = {name: plan.defend(name, encoder, task) for name in plan.config.defenses}
         self._draws: dict[str, int] = {}
-        self._neighbours: dict[str, bool] = {}
         for name, defense in self.defenses.items():
             if isinstance(defense, TTC) and defense.calibrate:
                 self.notes.append(self._calibrate(name, defense))
@@ -109,11 +87,6 @@ class Judge:
         )
         return gate_note(self.subject.encoder, name, gate)
 
-    def named(self, batch: ImageBatch, draw: int) -> Any:
-        """The noise scope of a batch's samples."""
-        keys = noise.keys_of(batch.key, device=batch.x.device)
-        return noise.samples(keys, seed=self.plan.config.seed, draw=draw)
-
     def work_of(self, images: int) -> int:
         """Progress units of so many images."""
         return images * len(self.cells)
@@ -130,28 +103,6 @@ class Judge:
             self._draws[name] = grown.draws
             self.notes.append(grown.note(self.subject.encoder, name))
         return self._draws[name]
-
-    @torch.no_grad()
-    def logits(self, defense: ImageEncoder, batch: ImageBatch, x: Tensor, draw: int = 0) -> Tensor:
-        """[B, K] logits behind a defence, with noise that no attacker has seen."""
-        with self.named(batch, SCORE_DRAW + draw), blamed(type(defense).__name__):
-            logits = defense.logits(x, partial(self._head, type(defense).__name__))
-            if logits.shape != (len(x), len(self.task.head.classes)) or not torch.isfinite(logits).all():
-                expected = [len(x), len(self.task.head.classes)]
-                raise ValueError(f"returned logits {list(logits.shape)} that are not {expected} finite numbers")
-        return logits
-
-    def _head(self, name: str, z: Tensor) -> Tensor:
-        if z.dim() != 2 or z.shape[1] != self.encoder.embedding_dim:
-            raise ValueError(f"returned {list(z.shape)} instead of embeddings [B, {self.encoder.embedding_dim}]")
-        if not torch.isfinite(z).all():
-            raise ValueError("returned embeddings that are not finite")
-        return self.task.head(z)
-
-    def right(self, defense: Defense, batch: ImageBatch, x: Tensor) -> list[list[bool]]:
-        """For each draw on which this defence is scored, which images are right."""
-        draws = self.plan.config.score_draws if defense.random else 1
-        return [(self.logits(defense, batch, x, draw).argmax(dim=1) == batch.y).tolist() for draw in range(draws)]
 
     def batch(self, batch: ImageBatch, ticker: Ticker, part: Outcomes, keep: Callable[[Outcomes], None]) -> Adversarial:
         """Fill in the outcomes of a batch, cell by cell; adversarial images of the first few images come out.
@@ -176,11 +127,13 @@ class Judge:
         return adversarial
 
     def _before(self, cell: Cell, part: Outcomes) -> list[Cell]:
-        """The cells whose fallen images a cascade leaves out here: of this view; where nobody's gradient is, of all."""
-        if not self.plan.config.cascade:
+        """The cells that a cascade counts here: of this view; where nobody's gradient is followed, of all."""
+        cascade = self.plan.config.cascade
+        if cascade == "none":
             return []
         own = [c for c in part.draws if (c.defense, c.eps) == (cell.defense, cell.eps) and c.attack != CLEAN]
-        return [Cell(cell.defense), *(c for c in own if cell.view in (c.view, View.query))]
+        everything = cascade == "all" or cell.view == View.query
+        return [Cell(cell.defense), *(c for c in own if everything or c.view == cell.view)]
 
     def _cumulated(self, cell: Cell, right: list[list[bool]], part: Outcomes) -> list[list[bool]]:
         if cell.attack == CLEAN or not self._before(cell, part):
@@ -203,7 +156,7 @@ class Judge:
             static[cell.attack], notes = self._run(Route((self.encoder,), faithful=True), attack, batch, cell, False)
             return static[cell.attack], notes
         known = self._candidates(cell, batch, static)
-        whole = self._coupled(cell.defense, batch)
+        whole = self.coupled(cell.defense, defense, batch)
         standing = torch.tensor(self._standing(cell, part) if not whole else [True] * len(batch))
         x_adv = batch.x.clone()
         if not standing.any():
@@ -224,7 +177,11 @@ class Judge:
     def _standing(self, cell: Cell, part: Outcomes) -> list[bool]:
         """Which images an attack still works on."""
         before = self._before(cell, part)
-        return part.robust(before) if before else [True] * len(part.keys)
+        if not before:
+            return [True] * len(part.keys)
+        if self.plan.config.cascade == "all":
+            return part.robust(before)
+        return [any(flags) for flags in zip(*part.per_draw(before), strict=True)]
 
     def _run(
         self,
@@ -251,24 +208,6 @@ class Judge:
             x_adv = attack.on(search)
         assert attack.threat.contains(batch.x, x_adv).all(), "an attack left its ball or the box"
         return x_adv, search.notes
-
-    def _coupled(self, name: str, batch: ImageBatch) -> bool:
-        """Whether images of a batch change one another's results behind this defence."""
-        if name not in self._neighbours:
-            defense = self.defenses[name]
-            if len(batch) == 1:
-                return defense.group > 1
-            self._neighbours[name] = defense.group > 1 or self._moved_by_neighbours(defense, batch) > 1e-3
-        return self._neighbours[name]
-
-    def _moved_by_neighbours(self, defense: Defense, batch: ImageBatch) -> float:
-        """How much logits move, relative to their spread, when images are looked at alone."""
-        together = self.logits(defense, batch, batch.x)
-        halves = [batch.select(slice(i, None, 2)) for i in range(2)]
-        alone = torch.empty_like(together)
-        for i, half in enumerate(halves):
-            alone[i::2] = self.logits(defense, half, half.x)
-        return float((together - alone).abs().max() / together.std().clamp_min(1e-12))
 
     def examples(self, batch: ImageBatch) -> list[Example]:
         """Examples of a few images, attacked anew."""
@@ -304,6 +243,6 @@ class Judge:
             seed=config.seed,
             config=self.plan.hash,
             artefacts={name: defense.artefact for name, defense in self.defenses.items() if defense.artefact},
-            cascade=config.cascade,
+            cascade=config.cascade != "none",
             anytime=config.stop_width > 0,
         )

@@ -42,7 +42,7 @@ class Rows:
         seed: of the evaluation.
         config: its hash.
         artefacts: labels of defences whose rows are no robustness, by their names.
-        cascade: rows count the earlier attacks of their view too.
+        cascade: rows count earlier attacks too.
         anytime: intervals that hold wherever an evaluation stops.
     """
 

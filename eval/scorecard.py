@@ -12,6 +12,7 @@ from torch import Tensor
 from configs.load import check_config, plain
 from configs.schema import EvaluateConfig, ScorecardConfig
 from configs.scorecard import BARE, defense_name, evaluation_of
+from eval.answers import SCORE_DRAW
 from eval.card import Bracket, Card, Share, ViewNumber, write_card
 from eval.certificates import bracket_of
 from eval.checks import number_doubts, probe_doubts
@@ -19,7 +20,7 @@ from eval.cost import cost_of, gradient_ratio
 from eval.evaluate import fingerprint, load_subject, write_evaluation, write_judged, write_run
 from eval.harness import Evaluation, evaluate
 from eval.health import measure
-from eval.judge import SCORE_DRAW, Judge
+from eval.judge import Judge
 from eval.outcomes import Outcomes
 from eval.plan import Plan, build_plan
 from eval.rows import Rows, Subject
@@ -90,7 +91,9 @@ def scoring_plan(config: ScorecardConfig, clip: CLIP) -> tuple[ScorecardConfig, 
             ratio = gradient_ratio(defense, lambda encoder, x: encoder.logits(x, task.head.to(x.device)), batch.x)
         images = min(len(task), max(config.fewer, round(len(task) / max(ratio, 1.0))))
         if images < len(task):
-            config = replace(config, data=replace(config.data, limit=images))
+            limit = max(min(16, config.strength.limit), round(config.strength.limit * images / len(task)))
+            strength = replace(config.strength, limit=limit)
+            config = replace(config, data=replace(config.data, limit=images), strength=strength)
             plan = shared(build_plan(evaluation_config(config), clip))
     return config, plan
 

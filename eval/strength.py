@@ -12,6 +12,7 @@ from configs.load import config_hash
 from configs.schema import StrengthConfig
 from eval.card import Curve, Over, Share
 from eval.harness import evaluate
+from eval.metrics import wilson
 from eval.outcomes import Outcomes
 from eval.plan import Plan, PlannedAttack
 from eval.rows import Subject
@@ -41,7 +42,7 @@ def varied(plan: Plan, name: str, view: View, node: Mapping[str, Any], *, eps: f
         views=[view.value],
         eot_draws=draws,
         stop_width=0.0,
-        cascade=False,
+        cascade="none",
         examples=0,
     )
     tasks = []
@@ -98,7 +99,9 @@ def _grids(strength: StrengthConfig, eps: float, random: bool) -> Iterator[tuple
         "restarts": list(map(float, strength.restarts)),
         "draws": list(map(float, strength.draws)) if random else [],
     }
-    yield from ((over, sorted(set(values))) for over, values in grids.items() if len(set(values)) > 1)
+    for over, values in grids.items():
+        if len(set(values)) > 1:
+            yield over, sorted(set(values))
 
 
 def _setting(strength: StrengthConfig, plan: Plan, over: Over, value: float) -> tuple[dict[str, Any], float, int]:
@@ -115,8 +118,6 @@ def _setting(strength: StrengthConfig, plan: Plan, over: Over, value: float) -> 
 
 def _share(outcomes: Outcomes, plan: Plan, name: str) -> Share:
     """Accuracy after the attack, averaged over draws: what one point of a curve is compared by."""
-    from eval.metrics import wilson
-
     cells = [cell for cell in outcomes.draws if cell.defense == name]
     per_draw = outcomes.per_draw(cells)
     n = len(outcomes.keys)

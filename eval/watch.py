@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eval.judge import ATTACK_DRAW
+from eval.answers import ATTACK_DRAW
 from eval.plan import Plan
 from modules import noise
 from modules.encoders.base import ImageEncoder, frozen

@@ -9,9 +9,9 @@ from scipy.stats import binom
 from torch import Tensor
 
 from data.batches import ImageBatch
+from eval.answers import ATTACK_DRAW, SCORE_DRAW
 from eval.card import Doubt, Health
 from eval.checks.probed import Probed, moved, percent
-from eval.judge import ATTACK_DRAW, SCORE_DRAW
 from modules import noise
 from modules.defenses.base import Undefended
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 
+from eval.answers import ATTACK_DRAW, blamed
 from eval.card import Doubt, Health
 from eval.checks.answers import MOVED_BY_OTHERS, SHARE_MOVED
 from eval.checks.probed import Probed, moved, percent
 from eval.health import TINY, gradient
-from eval.judge import ATTACK_DRAW, blamed
 from modules.defenses.base import Undefended, View
 from modules.defenses.routes import route
 from modules.perturb.losses import cross_entropy

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from eval.answers import ATTACK_DRAW, SCORE_DRAW, blamed
 from eval.card import Doubt
 from eval.checks.answers import MOVED_BY_OTHERS, SHARE_MOVED
 from eval.checks.probed import Probed, moved, percent
 from eval.health import draws_of
-from eval.judge import ATTACK_DRAW, SCORE_DRAW, blamed
 from modules.attacks.apgd import APGD
 from modules.attacks.base import Search
 from modules.defenses.base import Undefended, View

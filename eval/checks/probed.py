@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from data.batches import ImageBatch
+from eval.answers import ATTACK_DRAW, blamed
 from eval.health import IMAGES, first_images
-from eval.judge import ATTACK_DRAW, Judge, blamed
+from eval.judge import Judge
 from modules.defenses.base import Defense, View
 from modules.defenses.routes import undefended
 from modules.encoders.base import ImageEncoder

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eval.judge import SCORE_DRAW
+from eval.answers import SCORE_DRAW
 from modules import noise
 from modules.defenses.base import Defense
 from modules.encoders.base import ImageEncoder

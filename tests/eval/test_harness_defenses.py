@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from eval.answers import SCORE_DRAW
 from eval.harness import evaluate
-from eval.judge import SCORE_DRAW
 from eval.plan import Plan
 from eval.rows import Subject
 from modules import noise

@@ -165,7 +165,7 @@ def test_twenty_interruptions_change_no_flag(
     clip: CLIP, planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eval.harness.SAVE_EVERY", 0.0)  # as for attacks that take longer than a second
-    settings = ("tasks.digits.limit=24", "batch_size=2", "views=[transfer, adaptive]", "cascade=true")
+    settings = ("tasks.digits.limit=24", "batch_size=2", "views=[transfer, adaptive]", "cascade=view")
     once = evaluate(clip.image, planned(*settings), SUBJECT)
     impatient, interruptions = Impatient(planned(*settings), patience=3), 0
     while (found := impatient.run(clip, tmp_path)) is None:

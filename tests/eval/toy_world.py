@@ -78,7 +78,7 @@ def toy_plan(encoder: Reader, defense: Defense, *settings: str, queries: int = 1
         "digits",
         [
             *("defenses={none: {}, planted: {name: none}}", "attacks={apgd: {steps: 15}}", "curve={}", "examples=0"),
-            *("eot_draws=2", "score_draws=3", "cascade=true", "batch_size=120"),
+            *("eot_draws=2", "score_draws=3", "cascade=view", "batch_size=120"),
             *settings,
         ],
     )

@@ -1,0 +1,100 @@
+"""What an encoder behind a defence answers: named noise, sound shapes, and one line when a stranger's code fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.batches import ImageBatch
+from eval.plan import Plan
+from eval.tasks.classification import ClassificationTask
+from modules import noise
+from modules.defenses.base import Defense
+from modules.encoders.base import ImageEncoder
+
+ATTACK_DRAW, SCORE_DRAW = 0, 1_000_003  # the attacker never sees the noise that it is scored on
+
+
+@contextmanager
+def blamed(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside a stranger's defence or encoder into one line that names it.
+
+    Raises:
+        ValueError: naming ``what``.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ValueError(f"{what}: the device is out of memory; lower batch_size") from error
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(f"{what}: {kind}{lines[0]}") from error
+
+
+class Answers:
+    """Asks the defences of a plan about the images of a task.
+
+    Attributes:
+        device: of the encoder.
+
+    Args:
+        encoder: frozen.
+        plan: whose seed names the noise.
+        task: whose head reads embeddings.
+    """
+
+    def __init__(self, encoder: ImageEncoder, plan: Plan, task: ClassificationTask) -> None:
+        self.encoder, self.plan, self.task = encoder, plan, task
+        self.device = next(encoder.parameters()).device  # in training that is not always the plan's
+        task.head.to(self.device)
+        self._neighbours: dict[str, bool] = {}
+
+    def named(self, batch: ImageBatch, draw: int) -> Any:
+        """The noise scope of a batch's samples."""
+        keys = noise.keys_of(batch.key, device=batch.x.device)
+        return noise.samples(keys, seed=self.plan.config.seed, draw=draw)
+
+    @torch.no_grad()
+    def logits(self, defense: ImageEncoder, batch: ImageBatch, x: Tensor, draw: int = 0) -> Tensor:
+        """[B, K] logits behind a defence, with noise that no attacker has seen."""
+        with self.named(batch, SCORE_DRAW + draw), blamed(type(defense).__name__):
+            logits = defense.logits(x, partial(self._head, type(defense).__name__))
+            if logits.shape != (len(x), len(self.task.head.classes)) or not torch.isfinite(logits).all():
+                expected = [len(x), len(self.task.head.classes)]
+                raise ValueError(f"returned logits {list(logits.shape)} that are not {expected} finite numbers")
+        return logits
+
+    def _head(self, name: str, z: Tensor) -> Tensor:
+        if z.dim() != 2 or z.shape[1] != self.encoder.embedding_dim:
+            raise ValueError(f"returned {list(z.shape)} instead of embeddings [B, {self.encoder.embedding_dim}]")
+        if not torch.isfinite(z).all():
+            raise ValueError("returned embeddings that are not finite")
+        return self.task.head(z)
+
+    def right(self, defense: Defense, batch: ImageBatch, x: Tensor) -> list[list[bool]]:
+        """For each draw on which this defence is scored, which images are right."""
+        draws = self.plan.config.score_draws if defense.random else 1
+        return [(self.logits(defense, batch, x, draw).argmax(dim=1) == batch.y).tolist() for draw in range(draws)]
+
+    def coupled(self, name: str, defense: Defense, batch: ImageBatch) -> bool:
+        """Whether images of a batch change one another's results behind this defence."""
+        if name not in self._neighbours:
+            if len(batch) == 1:
+                return defense.group > 1
+            self._neighbours[name] = defense.group > 1 or self._moved_by_neighbours(defense, batch) > 1e-3
+        return self._neighbours[name]
+
+    def _moved_by_neighbours(self, defense: Defense, batch: ImageBatch) -> float:
+        """How much logits move, relative to their spread, when images are looked at alone."""
+        together = self.logits(defense, batch, batch.x)
+        halves = [batch.select(slice(i, None, 2)) for i in range(2)]
+        alone = torch.empty_like(together)
+        for i, half in enumerate(halves):
+            alone[i::2] = self.logits(defense, half, half.x)
+        return float((together - alone).abs().max() / together.std().clamp_min(1e-12))
