@@ -193,6 +193,7 @@ class Judge(Answers):
         candidates: Sequence[Tensor] = (),
     ) -> tuple[Tensor, list[str]]:
         draws = self.draws_of(cell.defense) if way.averaged else 1
+        attack, changes = attack.suited(len(self.task.head.classes))
         with self.named(batch, ATTACK_DRAW), blamed(f"{cell.attack} on {cell.defense} ({cell.view})"):
             search = Search(
                 [self.task.classifier(look) for look in way.looks],
@@ -207,7 +208,7 @@ class Judge(Answers):
             )
             x_adv = attack.on(search)
         assert attack.threat.contains(batch.x, x_adv).all(), "an attack left its ball or the box"
-        return x_adv, search.notes
+        return x_adv, [*(f"{cell.attack} {change}" for change in changes), *search.notes]
 
     def examples(self, batch: ImageBatch) -> list[Example]:
         """Examples of a few images, attacked anew."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from typing import Literal, TypeVar
@@ -73,6 +74,17 @@ class APGD(Attack):
         ranked = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
         count = min(self.targets, logits.shape[1] - 1)
         return [(loss, (y, ranked[:, rank])) for rank in range(count)]
+
+    def suited(self, classes: int) -> tuple[Attack, list[str]]:
+        """With too few classes for DLR a margin stands in for it; there are no more targets than wrong classes."""
+        twin, changes = copy.copy(self), []
+        if classes < _CLASSES_NEEDED.get(self.loss, 2):
+            twin.loss = "margin" if self.loss == "dlr" else "margin_targeted"
+            changes.append(f"ascended the loss {twin.loss!r}: {classes} classes are too few for DLR")
+        if self.loss.endswith("targeted") and self.targets > classes - 1:
+            twin.targets = classes - 1
+            changes.append(f"had {classes - 1} targets instead of {self.targets}: there are {classes} classes")
+        return twin, changes
 
     def _perturb(self, loss: Loss, x: Tensor, stream: str) -> Tensor:
         if self.threat.norm == "l1":

@@ -80,7 +80,7 @@ class AutoAttack(Attack):
 
     def members(self, classes: int = 10) -> dict[Member, Attack]:
         """The attacks in the order in which they run, as they are against a model with so many classes."""
-        return {name: self._build(name, classes) for name in self.attacks}
+        return {name: self._build(name).suited(classes)[0] for name in self.attacks}
 
     def label_losses(self, logits: Tensor, y: Tensor) -> list[tuple[LabelLoss, Labels]]:
         """The first member's mostly: cross-entropy."""
@@ -93,8 +93,9 @@ class AutoAttack(Attack):
     def _run(self, search: Search) -> None:
         classes = search.clean.shape[1]
         salt, standing = search.salt, int((search.margin <= 0).sum())
-        for name, member in self.members(classes).items():
-            search.notes += self._changes(name, classes)
+        for name in self.attacks:
+            member, changes = self._build(name).suited(classes)
+            search.notes += [f"{name} {change}" for change in changes]
             search.salt = f"{salt}{name}/"
             member.on(search)
             left = int((search.margin <= 0).sum())
@@ -102,16 +103,16 @@ class AutoAttack(Attack):
             standing = left
         search.salt = salt
 
-    def _build(self, name: Member, classes: int) -> Attack:
+    def _build(self, name: Member) -> Attack:
         restarts = self._restarts_of(name)
         if name == "square":
             return Square(self.threat, queries=self.queries, restarts=restarts)
-        targets = min(self._targets_of(name), classes - 1)
+        targets = self._targets_of(name)
         if name == "fab" or name == "fab_t":
             return FAB(self.threat, steps=self.steps, restarts=restarts, targets=targets if name == "fab_t" else 0)
         return APGD(
             self.threat,
-            loss=_loss_of(name, classes),
+            loss=_LOSSES[name],
             steps=self.steps,
             targets=targets,
             restarts=restarts,
@@ -129,24 +130,6 @@ class AutoAttack(Attack):
         if self.targets is not None:
             return self.targets
         return 5 if name == "apgd_t" and self.version == "standard" and self.threat.norm == "l1" else 9
-
-    def _changes(self, name: Member, classes: int) -> list[str]:
-        """What a member does otherwise with so few classes, in words."""
-        changes = []
-        if name in _LOSSES and (loss := _loss_of(name, classes)) != _LOSSES[name]:
-            changes.append(f"{name} ascended the loss {loss!r}: {classes} classes are too few for DLR")
-        if name in ("apgd_t", "fab_t") and (wanted := self._targets_of(name)) > classes - 1:
-            changes.append(f"{name} had {classes - 1} targets instead of {wanted}: there are {classes} classes")
-        return changes
-
-
-def _loss_of(name: Member, classes: int) -> APGDLoss:
-    """The loss of a member of the Auto-PGD family, where DLR is undefined a margin."""
-    if name == "apgd_dlr" and classes < 3:
-        return "margin"
-    if name == "apgd_t" and classes < 4:
-        return "margin_targeted"
-    return _LOSSES[name]
 
 
 def _members(version: Version, attacks: list[str] | None) -> tuple[Member, ...]:

@@ -1,168 +1,20 @@
-"""What every attack shares: the ball, the box, the restarts, and the worst point ever seen."""
+"""What every attack shares: the ball, the box, the restarts."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
 from torch import Tensor
 
 from modules import noise
+from modules.attacks.search import Classifier as Classifier
+from modules.attacks.search import LabelLoss as LabelLoss
+from modules.attacks.search import Labels as Labels
+from modules.attacks.search import Search as Search
 from modules.perturb.losses import Loss, margin
 from modules.perturb.threat import Threat, per_image
-
-Classifier = Callable[[Tensor], Tensor]
-"""Pixels [B, 3, H, W] in [0, 1] -> logits [B, K]."""
-
-Labels = tuple[Tensor, ...]
-"""What a label loss looks at beside the logits, each [B]: the label, and for targeted losses the target."""
-
-LabelLoss = Callable[..., Tensor]
-"""(logits [B, K], *labels) -> one value per image [B]."""
-
-
-class Search:
-    """A loss on labels that keeps, for every image, the point that fools the classifier most.
-
-    Attacks ascend it like any per-image loss; whatever they ask about inside ball and box is a candidate, so no
-    attack can lose an adversarial it has found.
-
-    Args:
-        looks: classifiers whose losses are averaged, mostly one.
-        x: [B, C, H, W] the images.
-        y: [B] labels.
-        threat: the ball.
-        draws: looks at fresh noise that every loss is averaged over (expectation over transformation).
-        compact: leave out images once they fool the classifier.  Cheaper; the points found lie just behind the
-            decision boundary and are of no use against other defences.  Not for batch-coupled classifiers.
-        judge: what really decides, where ``looks`` only stand in for it; asked at every ``judge_every``-th point.
-        penalty: pixels -> [B], taken off every loss: what an attacker has to avoid beside being right.
-        judge_every: see ``judge``.
-        candidates: points [B, C, H, W] known from elsewhere, such as another encoder's adversarials; they are looked at
-            first, and attacks that can make one more run from the worst point known.
-
-    Attributes:
-        worst: [B, C, H, W] the candidate with the largest margin over the label, at first the images themselves.
-        margin: [B] that margin; positive where the classifier is fooled.
-        index: [B'] the images the attack still works on.
-        clean: [B, K] logits of the images themselves, once ``begin`` was called.
-        salt: prefix of the names of random numbers; tells apart attacks that share a search.
-        notes: what an attack had to do otherwise than told, in words.
-        fallen: for each member of an ensemble, how many images it was the first to fool.
-    """
-
-    def __init__(
-        self,
-        looks: Classifier | Sequence[Classifier],
-        x: Tensor,
-        y: Tensor,
-        threat: Threat,
-        *,
-        draws: int = 1,
-        compact: bool = False,
-        judge: Classifier | None = None,
-        penalty: Loss | None = None,
-        judge_every: int = 5,
-        candidates: Sequence[Tensor] = (),
-    ) -> None:
-        self.looks: tuple[Classifier, ...] = tuple(looks) if isinstance(looks, Sequence) else (looks,)
-        self.x, self.y, self.threat = x, y, threat
-        self.draws, self.compact = draws, compact
-        self.judge, self.penalty, self.judge_every = judge, penalty, judge_every
-        self.candidates = tuple(candidates)
-        self.worst = x.clone()
-        self.margin = torch.full((len(x),), -torch.inf, device=x.device)
-        self.index = torch.arange(len(x), device=x.device)
-        self.clean = torch.empty(len(x), 0)
-        self.salt = ""
-        self.notes: list[str] = []
-        self.fallen: dict[str, int] = {}
-        self._scope = noise.scope()
-        self._calls = 0
-        self._asked = 0
-        self.aim(margin, (y,))
-
-    @torch.no_grad()
-    def begin(self) -> None:
-        """Look at the images themselves, and at the candidates."""
-        self.aim(margin, (self.y,))
-        self.index = torch.arange(len(self.x), device=self.x.device)
-        self.clean = self.logits(self.x, judged=True)
-        for candidate in self.candidates:
-            self.logits(candidate, judged=True)
-
-    def aim(self, loss: LabelLoss, labels: Labels) -> None:
-        """Ascend another label loss from now on, at first over all images that are still standing."""
-        self.loss, self.labels = loss, labels
-        self.index = torch.arange(len(self.x), device=self.x.device)
-        if self.compact:
-            self.index = self.index[self.margin <= 0]
-
-    def __call__(self, x: Tensor, *, judged: bool = False) -> Tensor:
-        """[B'] the label loss of the points x [B', C, H, W] of the images ``index``; remembers the points.
-
-        Args:
-            x: the points.
-            judged: ask the judge about these, whatever their number.
-        """
-        labels = tuple(label[self.index] for label in self.labels)
-        answers = self._answers(x)
-        self._remember(x.detach(), answers, judged=judged)
-        value = torch.stack([self.loss(logits, *labels) for logits in answers]).mean(dim=0)
-        return value if self.penalty is None else value - self._avoided(x)
-
-    def logits(self, x: Tensor, *, judged: bool = False) -> Tensor:
-        """[B', K] logits, averaged over looks and draws, of the points of ``index``; remembers the points."""
-        answers = self._answers(x)
-        self._remember(x.detach(), answers, judged=judged)
-        return torch.stack(answers).mean(dim=0)
-
-    def _answers(self, x: Tensor) -> list[Tensor]:
-        """Logits of every look and draw, each [B', K]."""
-        return [self._ask(look, x) for _ in range(self.draws) for look in self.looks]
-
-    def _ask(self, look: Classifier, x: Tensor) -> Tensor:
-        with noise.subset(self.index, of=self._scope):
-            if self.draws == 1:
-                return look(x)
-            self._calls += 1
-            with noise.redraw(x, self._calls):  # fresh noise at every look: the loss averages over draws
-                return look(x)
-
-    def _avoided(self, x: Tensor) -> Tensor:
-        assert self.penalty is not None
-        with noise.subset(self.index, of=self._scope):
-            return self.penalty(x)
-
-    @torch.no_grad()
-    def _remember(self, x: Tensor, answers: Sequence[Tensor], *, judged: bool) -> None:
-        if answers[0].shape[1] < 2:
-            raise ValueError("a model with 1 class is right whatever it sees; an attack needs 2 classes or more")
-        self._asked += 1
-        if self.judge is not None:
-            if not judged and self._asked % self.judge_every:
-                return
-            answers = [self._ask(self.judge, x) for _ in range(self.draws)]
-        y = self.y[self.index]
-        value = torch.stack([margin(logits.detach().float(), y) for logits in answers]).mean(dim=0)
-        if not torch.isfinite(value).all():
-            raise ValueError("the classifier returned logits that are not finite; its robustness is undefined")
-        better = (value > self.margin[self.index]) & self.threat.contains(self.x[self.index], x)
-        found = self.index[better]
-        self.worst[found] = x[better]
-        self.margin[found] = value[better]
-
-    def narrow(self) -> Tensor | None:
-        """[B'] bool, which images to go on with, once a quarter of them has fallen; None to go on with all."""
-        if not self.compact:
-            return None
-        standing = self.margin[self.index] <= 0
-        if standing.float().mean() > 0.75:
-            return None
-        self.index = self.index[standing]
-        return standing
 
 
 class Attack(ABC):
@@ -232,6 +84,10 @@ class Attack(ABC):
         if self.threat.eps > 0:
             self._run(search)
         return search.worst
+
+    def suited(self, classes: int) -> tuple[Attack, list[str]]:
+        """The attack as it can be run on a model with so many classes, and what that changes, in words."""
+        return self, []
 
     def _run(self, search: Search) -> None:
         """Look for worse points: every label loss, every restart."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -77,6 +78,14 @@ class FAB(Attack):
         self.steps, self.targets = steps, targets
         self.alpha_max, self.eta, self.beta = alpha_max, eta, beta
 
+    def suited(self, classes: int) -> tuple[Attack, list[str]]:
+        """There are no more targets than wrong classes."""
+        if self.targets <= classes - 1:
+            return self, []
+        twin = copy.copy(self)
+        twin.targets = classes - 1
+        return twin, [f"had {classes - 1} targets instead of {self.targets}: there are {classes} classes"]
+
     def label_losses(self, logits: Tensor, y: Tensor) -> list[tuple[LabelLoss, Labels]]:
         """What is negative on the image's side of a boundary: the margin, or one lead per target ranked by logits."""
         if self.targets == 0:
@@ -92,7 +101,7 @@ class FAB(Attack):
         if search.penalty is not None:
             search.notes.append("FAB looked for misclassified points without regard to the penalty")
         for number, (loss, labels) in enumerate(self.label_losses(search.clean, search.y)):
-            distance = torch.full_like(search.margin, torch.inf)
+            distance = search.x.new_full((len(search.x),), torch.inf)
             for restart in range(self.restarts):
                 search.aim(loss, labels)
                 if len(search.index) == 0:
