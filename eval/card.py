@@ -47,7 +47,7 @@ class ViewNumber:
     Attributes:
         view: whose gradient was followed.
         share: right under every attack of the view, image by image.
-        attacks: accuracy after each attack, by name.
+        attacks: accuracy after each attack, by name; in a cascade, after those before it too.
     """
 
     view: str
@@ -144,6 +144,7 @@ class Card:
         norm: of the threat.
         eps: its radius in [0, 1] pixels.
         budget: ``quick``, ``standard`` or ``thorough``.
+        cascade: what attacks left out and counted as fallen: ``none``, what their ``view``'s, or ``all`` earlier felled.
         headline: the per-sample worst case over all attacks, views and draws.
         clean: without an attack.
         views: the worst case of each view.
@@ -183,6 +184,7 @@ class Card:
     mean_draw: Share | None = None
     majority: Share | None = None
     artefact: str = ""
+    cascade: str = "none"
     notes: list[dict[str, str]] = field(default_factory=list)
     command: str = ""
     config: str = ""

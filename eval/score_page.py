@@ -20,6 +20,7 @@ from eval.pages.runs import read_examples
 from eval.pages.words import STAND_IN
 from eval.score_words import (
     VIEWS,
+    after_each,
     attacks_of,
     beside,
     counted,
@@ -89,6 +90,7 @@ def _context(card: Card) -> dict[str, Any]:
     attacks, views = attacks_of(card), views_of(card)
     return {
         "card": card,
+        "after_each": after_each(card),
         "style": style("style.css", "scorecard.css"),
         "system": name_of(card),
         "threat": threat_of(card),

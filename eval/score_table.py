@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from eval.card import Card, Share
 from eval.inert import inert
-from eval.score_words import doubts_of, gap_of, name_of, reasons, threat_of, tone, tried, views_of
+from eval.score_words import after_each, doubts_of, gap_of, name_of, reasons, threat_of, tone, tried, views_of
 from eval.tables import percent, points
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _views(card: Card) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("view", no_wrap=True)
     table.add_column("left, %", justify="right", no_wrap=True)
-    table.add_column("after each attack alone", overflow="fold")
+    table.add_column(after_each(card), overflow="fold")
     for name, share in card.static.items():
         table.add_row(Text(f"bare encoder, {name}", style="dim"), _share(share), Text())
     table.add_row(Text("clean"), _share(card.clean), Text())

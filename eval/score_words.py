@@ -117,3 +117,12 @@ def counted(number: int, noun: str) -> str:
 def listed(words: Sequence[str]) -> str:
     """``a, b and c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}" if words else ""
+
+
+def after_each(card: Card) -> str:
+    """What the accuracies after single attacks count."""
+    return {
+        "none": "after each attack alone",
+        "view": "after each attack and those before it in its view",
+        "all": "after each attack and all before it",
+    }.get(card.cascade, card.cascade)

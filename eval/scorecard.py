@@ -159,6 +159,7 @@ def _numbers(scoring: Scoring, outcomes: Outcomes, rows: Rows) -> Card:
         norm=rows.norm,
         eps=rows.eps,
         budget=scoring.budget,
+        cascade=config.cascade,
         headline=headline,
         clean=clean,
         views=[_view(view, outcomes, rows, name) for view in dict.fromkeys(cell.view for cell in attacked)],

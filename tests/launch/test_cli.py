@@ -25,6 +25,7 @@ COMMANDS = [
     "embed",
     "prior",
     "evaluate",
+    "scorecard",
     "report",
     "compare",
     "data make",
