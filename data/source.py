@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.batches import ImageSample
@@ -89,6 +90,37 @@ class ArrayImages(ImageSource):
         x = to_unit_pixels(self.pixels[index])
         caption = None if self.captions is None else self.captions[index]
         return ImageSample(x, self.labels[index], self.keys[index], caption)
+
+
+class TensorImages(ImageSource):
+    """Pictures that are tensors already, at full precision.
+
+    Args:
+        x: [N, 3, H, W] float in [0, 1].
+        y: [N] class indices.
+        keys: N unique names; ``0``, ``1``, … where none are given.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        classes: Sequence[str],
+        keys: Sequence[str] | None = None,
+        name: str = "tensors",
+    ) -> None:
+        super().__init__(name=name, keys=keys or [str(i) for i in range(len(x))], classes=classes, templates=())
+        if x.dim() != 4 or not x.is_floating_point() or x.numel() == 0 or not (x.min() >= 0 and x.max() <= 1):
+            raise ValueError(f"images must be [N, C, H, W] floats in [0, 1], not {list(x.shape)} {x.dtype}")
+        if not len(x) == len(y) == len(self.keys) == len(set(self.keys)):
+            raise ValueError(f"'{name}' needs a label and a unique key for each of its {len(x)} pictures")
+        self.x, self.y = x.detach().cpu(), [int(label) for label in y]
+        for key, label in zip(self.keys, self.y, strict=True):
+            check_label(label, len(self.classes), f"sample '{key}'")
+
+    def __getitem__(self, index: int) -> ImageSample:
+        return ImageSample(self.x[index], self.y[index], self.keys[index])
 
 
 class SelectedImages(ImageSource):

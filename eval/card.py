@@ -144,7 +144,8 @@ class Card:
         norm: of the threat.
         eps: its radius in [0, 1] pixels.
         budget: ``quick``, ``standard`` or ``thorough``.
-        cascade: what attacks left out and counted as fallen: ``none``, what their ``view``'s, or ``all`` earlier felled.
+        cascade: what attacks left out and counted as fallen: ``none``, what others of their ``view`` had felled, or
+            what ``all`` before them had.
         headline: the per-sample worst case over all attacks, views and draws.
         clean: without an attack.
         views: the worst case of each view.

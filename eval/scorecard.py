@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from configs.load import check_config, plain
+from configs.load import check_config, config_hash, plain
 from configs.schema import EvaluateConfig, ScorecardConfig
-from configs.scorecard import BARE, defense_name, evaluation_of
+from configs.scorecard import BARE, evaluation_of
+from data.images import choose_images
 from eval.answers import SCORE_DRAW
 from eval.card import Bracket, Card, Share, ViewNumber, write_card
 from eval.certificates import bracket_of
@@ -57,7 +58,7 @@ class Scoring:
     @property
     def name(self) -> str:
         """The defence that is judged."""
-        return defense_name({"defense": self.config.defense})
+        return list(self.plan.config.defenses)[-1]
 
     @property
     def dataset(self) -> str:
@@ -82,20 +83,25 @@ def scoring_plan(config: ScorecardConfig, clip: CLIP) -> tuple[ScorecardConfig, 
     Raises:
         ConfigError, ValueError: as ``build_plan``.
     """
-    plan = shared(build_plan(evaluation_config(config), clip))
-    if config.fewer:
-        task = plan.tasks[0]
-        batch = next(task.whole_batches(4)).to(plan.device)
-        with frozen(clip.image):
-            defense = plan.defend(defense_name({"defense": config.defense}), clip.image, task)
-            ratio = gradient_ratio(defense, lambda encoder, x: encoder.logits(x, task.head.to(x.device)), batch.x)
-        images = min(len(task), max(config.fewer, round(len(task) / max(ratio, 1.0))))
-        if images < len(task):
-            limit = max(min(16, config.strength.limit), round(config.strength.limit * images / len(task)))
-            strength = replace(config.strength, limit=limit)
-            config = replace(config, data=replace(config.data, limit=images), strength=strength)
-            plan = shared(build_plan(evaluation_config(config), clip))
-    return config, plan
+    return sized(config, shared(build_plan(evaluation_config(config), clip)), clip.image)
+
+
+def sized(config: ScorecardConfig, plan: Plan, encoder: ImageEncoder) -> tuple[ScorecardConfig, Plan]:
+    """Config and plan with as many images as the price of the defence's gradient allows."""
+    name, task = list(plan.config.defenses)[-1], plan.tasks[0]
+    if not config.fewer:
+        return config, plan
+    batch = next(task.whole_batches(4)).to(plan.device)
+    task.head.to(batch.x.device)
+    with frozen(encoder):
+        ratio = gradient_ratio(plan.defend(name, encoder, task), _classify(task.head), batch.x)
+    images = min(len(task), max(config.fewer, round(len(task) / max(ratio, 1.0))))
+    if images == len(task):
+        return config, plan
+    limit = max(min(16, config.strength.limit), round(config.strength.limit * images / len(task)))
+    config = replace(config, strength=replace(config.strength, limit=limit))
+    few = choose_images(task.source, images, shuffle=plan.config.stop_width > 0)
+    return config, replace(plan, tasks=[replace(task, source=few)], hash=config_hash([plan.hash, images]))
 
 
 def shared(plan: Plan) -> Plan:
