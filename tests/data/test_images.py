@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from data.images import ShardImages, evaluation_batches, training_loader
+from data.images import ShardImages, choose_images, evaluation_batches, images_named, training_loader
 from data.plan import PositionBatches
 from data.sample import digits
 from data.shards import IndexedShards, write_shards
+from data.source import TensorImages
 
 Picture = Callable[..., bytes]
 BAD = {3: b"<html>not found</html>", 7: b""}
@@ -174,3 +175,37 @@ def test_an_order_for_another_source_is_refused() -> None:
 def test_a_source_travels_to_spawned_workers(shards: IndexedShards) -> None:
     source = pickle.loads(pickle.dumps(ShardImages(shards, 8).shards))
     assert source.read(5) == shards.read(5)
+
+
+def test_a_shuffled_choice_begins_with_a_fair_one() -> None:
+    source = TensorImages(torch.zeros(100, 3, 2, 2), torch.arange(100) // 10, classes=[str(k) for k in range(10)])
+    whole, few = (choose_images(source, count, shuffle=True) for count in (None, 30))
+    assert sorted(whole.keys) == sorted(source.keys) and whole.keys != source.keys
+    assert len({sample.y for sample in map(whole.__getitem__, range(30))}) > 6  # sorted by class it would be three
+    assert len(set(few.keys)) == 30 and set(choose_images(source, 30).keys) == set(few.keys)
+
+
+def test_images_can_be_named() -> None:
+    source = TensorImages(torch.rand(4, 3, 2, 2), torch.arange(4), classes=list("abcd"), keys=["p", "q", "r", "s"])
+    chosen = images_named(source, ["s", "p"], "ids.txt")
+    assert chosen.keys == ["s", "p"] and [chosen[i].y for i in range(2)] == [3, 0]
+    with pytest.raises(ValueError, match=r"ids\.txt names 2 of 3 images that 'tensors' does not hold, such as 'x'"):
+        images_named(source, ["p", "x", "y"], "ids.txt")
+    with pytest.raises(ValueError, match=r"ids\.txt names 'p' twice"):
+        images_named(source, ["p", "q", "p"], "ids.txt")
+    with pytest.raises(ValueError, match="names no image"):
+        images_named(source, [], "ids.txt")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "said"),
+    [
+        (torch.rand(3, 3, 2, 2) + 1, torch.zeros(3), r"floats in \[0, 1\]"),
+        (torch.zeros(3, 3, 2, 2, dtype=torch.uint8), torch.zeros(3), "uint8"),
+        (torch.rand(3, 3, 2, 2), torch.zeros(2), "needs a label"),
+        (torch.rand(3, 3, 2, 2), torch.tensor([0, 1, 5]), "label 5"),
+    ],
+)
+def test_tensors_that_are_no_images_are_refused(x: torch.Tensor, y: torch.Tensor, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        TensorImages(x, y, classes=["a", "b"])

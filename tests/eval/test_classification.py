@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -93,3 +95,20 @@ def test_an_image_without_a_label_is_named(clip: CLIP, monkeypatch: pytest.Monke
     assert next(batches).key == ("a", "b")
     with pytest.raises(ValueError, match="odd: c has no label"):
         next(batches)
+
+
+def test_a_set_with_one_class_is_refused(clip: CLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_images(monkeypatch, classes=["cat"], templates=["a {}"], labels=[0, 0, 0, 0])
+    with pytest.raises(ConfigError, match="has 1 class, 'cat'; nothing can be mistaken for another"):
+        digits_task(clip)
+
+
+def test_a_list_of_images_is_kept_to_and_must_fit_the_data(clip: CLIP, tmp_path: Path) -> None:
+    keys = digits_task(clip).source.keys
+    (tmp_path / "ids.txt").write_text(f"{keys[7]}\n{keys[3]}\n\n")
+    assert digits_task(clip, ids=str(tmp_path / "ids.txt")).source.keys == [keys[7], keys[3]]
+    (tmp_path / "ids.txt").write_text(f"{keys[7]}\nn01440764/elsewhere.JPEG\n")
+    with pytest.raises(ValueError, match=r"tasks\.ten\.ids: .*ids\.txt names 1 of 2 images .* 'n01440764"):
+        digits_task(clip, ids=str(tmp_path / "ids.txt"))
+    with pytest.raises(ConfigError, match=r"tasks\.ten\.ids: .*nowhere\.txt cannot be read"):
+        digits_task(clip, ids=str(tmp_path / "nowhere.txt"))

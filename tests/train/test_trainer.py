@@ -182,7 +182,7 @@ def test_half_precision_leaves_the_weights_whole(run: Runs, evaluation: str) -> 
     finetune(run("trainer.precision=bf16-mixed", evaluation))
     done = run("trainer.precision=bf16-mixed", evaluation)
     assert {value.dtype for value in weights(done).values()} == {torch.float32}
-    assert len(read_results(done.folder / "results.jsonl")) == 12
+    assert len(read_results(done.folder / "results.jsonl")) == 16
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true"])
