@@ -170,8 +170,8 @@ class Judge(Answers):
     def _candidates(self, cell: Cell, batch: ImageBatch, static: dict[str, Tensor]) -> list[Tensor]:
         """What the same attack found on the bare encoder: where an attack through the defence may go on from."""
         moved = Cell(cell.defense, cell.attack, View.transfer.value, cell.eps)
-        if moved not in self.cells or cell.view == View.query:
-            return []
+        if moved not in self.cells or cell.view in (View.query, View.released):
+            return []  # a release is shown as it is
         return [self._attack(moved, batch, static, Outcomes(keys=list(batch.key)))[0]]
 
     def _standing(self, cell: Cell, part: Outcomes) -> list[bool]:

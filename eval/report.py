@@ -54,6 +54,15 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     return out / "index.html"
 
 
+def rows_of(runs: Sequence[Path]) -> list[Result]:
+    """The rows of some run folders, each number once, those that a scorecard forbids to believe labelled.
+
+    Raises:
+        ConfigError: as ``build_report``.
+    """
+    return merged([_marked(run) for run in read_runs(runs)])
+
+
 def _marked(run: Run) -> Run:
     """The run, with the rows that its scorecard forbids to believe labelled like artefacts."""
     if not (run.folder / FILE).is_file():

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from launch.errors import explain, say
+
 app = typer.Typer(
     name="robustclip",
     no_args_is_help=True,
@@ -234,30 +236,8 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        code = _explain(error)
+        code = explain(error)
     if code == 130:
-        _say("interrupted; start the same command again to go on")
+        say("interrupted; start the same command again to go on")
     if code:
         sys.exit(code)
-
-
-def _explain(error: Exception) -> int:
-    """Tell a user's mistake in a line; anything else is ours, and says how to see more."""
-    import errno
-
-    if hasattr(error, "format_message"):  # click's own: wrong options
-        _say(error.format_message())  # pyright: ignore[reportAttributeAccessIssue]
-    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        _say(f"the disk is full: {error.filename or 'a file'} was not written; make room and start again")
-    elif isinstance(error, (ValueError, OSError)):
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        for line in lines:
-            _say(line)
-    else:
-        _say(f"unexpected {type(error).__name__}: {error}; run with --debug to see where")
-        return 1
-    return 2
-
-
-def _say(line: str) -> None:
-    print(f"robustclip: {line}", file=sys.stderr)

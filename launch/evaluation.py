@@ -113,14 +113,12 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     """
     from rich.console import Console
 
-    from eval.report import build_report
-    from eval.results import read_results
+    from eval.report import build_report, rows_of
     from eval.tables import terminal_table
 
     runs = _joined(runs, out)
     page = build_report(runs, out or runs[0] / "report")
-    rows = [row for run in runs for row in read_results(run / "results.jsonl")]
-    Console().print(terminal_table(rows))
+    Console().print(terminal_table(rows_of(runs)))
     print(f"report: {page}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,12 +51,14 @@ def test_every_named_recipe_exists() -> None:
         assert (ROOT / "configs" / "recipes" / kind.split()[0] / f"{recipe}.yaml").is_file(), recipe
 
 
-def test_the_python_example_runs() -> None:
-    example = re.search(r"```python\n(.*?)\n```", README, re.DOTALL)
-    assert example
-    names = {"x": torch.rand(2, 3, 32, 32), "y": torch.tensor([0, 1])}
-    exec(example[1], names)
+def test_the_python_examples_run() -> None:
+    examples = re.findall(r"```python\n(.*?)\n```", README, re.DOTALL)
+    assert len(examples) == 2
+    names: dict[str, Any] = {"x": torch.rand(2, 3, 32, 32), "y": torch.tensor([0, 1])}
+    for example in examples:
+        exec(example, names)
     assert names["x_adv"].shape == names["x"].shape
+    assert names["card"].headline.n == 2
 
 
 def test_nothing_speaks_of_the_machine_it_was_written_on() -> None:
