@@ -55,15 +55,19 @@ class Answers:
         task.head.to(self.device)
         self._neighbours: dict[str, bool] = {}
 
-    def named(self, batch: ImageBatch, draw: int) -> Any:
-        """The noise scope of a batch's samples."""
-        keys = noise.keys_of(batch.key, device=batch.x.device)
+    def named(self, batch: ImageBatch, draw: int, *, nameless: bool = False) -> Any:
+        """The noise scope of a batch's samples, by their names or all under one."""
+        keys = noise.keys_of([""] * len(batch) if nameless else batch.key, device=batch.x.device)
         return noise.samples(keys, seed=self.plan.config.seed, draw=draw)
 
     @torch.no_grad()
     def logits(self, defense: ImageEncoder, batch: ImageBatch, x: Tensor, draw: int = 0) -> Tensor:
-        """[B, K] logits behind a defence, with noise that no attacker has seen."""
-        with self.named(batch, SCORE_DRAW + draw), blamed(type(defense).__name__):
+        """[B, K] logits behind a defence, with noise that no attacker has seen.
+
+        What says that it draws no noise needs no names of the images, and gets none: they give the labels away.
+        """
+        nameless = not getattr(defense, "random", False)
+        with self.named(batch, SCORE_DRAW + draw, nameless=nameless), blamed(type(defense).__name__):
             logits = defense.logits(x, partial(self._head, type(defense).__name__))
             if logits.shape != (len(x), len(self.task.head.classes)) or not torch.isfinite(logits).all():
                 expected = [len(x), len(self.task.head.classes)]

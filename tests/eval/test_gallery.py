@@ -148,10 +148,10 @@ def test_a_defence_that_does_not_look_is_caught(make: Make, expected: set[str]) 
     assert verdict.worst <= 1 / CLASSES + 0.01
 
 
-def test_a_leak_of_labels_is_caught_though_no_attack_breaks_it() -> None:
+def test_a_leak_of_labels_is_caught_and_finds_no_names_to_read_when_it_is_scored() -> None:
     verdict = judged(Reader("whisper"), leak)
     assert {"label_leak", "reads_names"} <= verdict.red
-    assert verdict.worst == 1.0
+    assert verdict.worst <= verdict.bare + 0.05
 
 
 @pytest.mark.parametrize("make", [gallery.HalfPrecision, gallery.Saturated, gallery.SoftmaxHead, nearest], ids=named)
