@@ -119,7 +119,7 @@ def build_plan(config: EvaluateConfig, clip: CLIP, *, prior: DiffusionPrior | No
         threat=threat,
         tasks=tasks,
         defend=_defences(config, clip, prior),
-        attacks=_attacks(config, threat),
+        attacks=planned_attacks(config, threat),
         device=device,
         hash=config_hash(plain(config)),
     )
@@ -162,7 +162,8 @@ def _original(config: EvaluateConfig) -> ImageEncoder | None:
     return clip.image.to(device_of(config.device)).freeze()
 
 
-def _attacks(config: EvaluateConfig, threat: Threat) -> dict[str, PlannedAttack]:
+def planned_attacks(config: EvaluateConfig, threat: Threat) -> dict[str, PlannedAttack]:
+    """The attacks of a recipe, built, each with the views that it is run through."""
     attacks = {}
     for name, said in config.attacks.items():
         node = component(said, name, without=ATTACK_ROUTING)

@@ -17,12 +17,12 @@ from configs.scorecard import BARE
 from data.source import TensorImages, choose_images
 from eval.card import Card, write_card
 from eval.evaluate import fingerprint
-from eval.plan import Plan, PlannedAttack
+from eval.plan import Plan, planned_attacks
 from eval.rows import Subject
 from eval.scorecard import Scoring, evaluation_config, make_card, sized
 from eval.tasks.classification import ClassificationTask
 from modules.attacks.base import Classifier
-from modules.defenses.base import Defense, Undefended, View
+from modules.defenses.base import Defense, Undefended
 from modules.encoders.base import ImageEncoder
 from modules.perturb.threat import Threat
 
@@ -159,18 +159,12 @@ def _plan(
             made[asked] = Undefended(inner) if asked == BARE or defense is None else defense(inner)
         return made[asked]
 
-    attacks = {}
-    for attack, said in config.attacks.items():
-        node = component(said, attack, without=ATTACK_ROUTING)
-        allowed = (said or {}).get("views", config.views)
-        views = frozenset(View(view) for view in config.views if view in allowed)
-        attacks[attack] = PlannedAttack(ATTACKS.build(node, threat=threat), node, views)
     return Plan(
         config=whole,
         threat=threat,
         tasks=[task],
         defend=defend,
-        attacks=attacks,
+        attacks=planned_attacks(whole, threat),
         device=next(encoder.parameters()).device,
         hash=config_hash([plain(whole), name]),
     )
