@@ -9,8 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from configs.families import ATTACKS
-from configs.faults import ATTACK_ROUTING, component
 from configs.load import config_hash, load_config, plain
 from configs.schema import ScorecardConfig
 from configs.scorecard import BARE
