@@ -62,9 +62,10 @@ def test_a_defence_around_a_classifiers_logits_works_too() -> None:
 
 def test_models_of_two_and_three_classes_are_judged_and_what_was_replaced_is_said() -> None:
     for classes in (2, 3):
-        linear = nn.Sequential(nn.Flatten(), nn.Linear(192, classes, bias=False))
+        layer = nn.Linear(192, classes, bias=False)
+        linear = nn.Sequential(nn.Flatten(), layer)
         with torch.no_grad():
-            linear[1].weight.copy_(torch.randn(classes, 192, generator=torch.Generator().manual_seed(0)))
+            layer.weight.copy_(torch.randn(classes, 192, generator=torch.Generator().manual_seed(0)))
             y = linear(X).argmax(dim=1)
         card = score(linear, X, y, threat=Threat("linf", 0.02), settings=SMALL)
         assert card.headline.value < card.clean.value == 1
