@@ -55,7 +55,7 @@ def told_by(checkpoint: str, overrides: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: the file is missing.
     """
-    if not (Path(checkpoint).suffix or Path(checkpoint).exists()):
+    if checkpoint.startswith("hf-hub:") or not (Path(checkpoint).suffix or Path(checkpoint).exists()):
         return [override("model.name", checkpoint)]
     if not Path(checkpoint).is_file():
         raise ConfigError(f"no checkpoint at {checkpoint}")

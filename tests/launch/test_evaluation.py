@@ -13,7 +13,7 @@ import pytest
 
 from configs.files import ConfigError
 from eval.results import Result, read_results
-from launch.evaluation import run_evaluation, run_report
+from launch.evaluation import run_evaluation, run_report, told_by
 
 SETTINGS = [
     "tasks.digits.limit=12",
@@ -59,6 +59,17 @@ def test_shards_from_other_places_are_joined_too(whole: Path, tmp_path: Path) ->
         folders.append(tmp_path / f"job {number}" / f"shard-{number}-of-2")
     run_report(folders[::-1], tmp_path / "page")
     assert numbers(tmp_path / "page" / "joined") == numbers(whole)
+
+
+def test_a_name_is_told_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "fare 4.safetensors"
+    file.touch()
+    assert told_by("tiny", []) == ['model.name="tiny"']
+    assert told_by("hf-hub:someone/fare.v2", []) == ['model.name="hf-hub:someone/fare.v2"']
+    assert told_by(str(file), []) == [f'model.checkpoint="{file}"', 'encoder="fare 4"']
+    assert told_by(str(file), ["encoder=Mine"]) == [f'model.checkpoint="{file}"']
+    with pytest.raises(ConfigError, match="no checkpoint at nowhere.pt"):
+        told_by("nowhere.pt", [])
 
 
 @pytest.mark.parametrize(
