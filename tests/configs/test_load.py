@@ -13,6 +13,7 @@ import yaml
 from configs.families import ATTACKS
 from configs.files import ConfigError, write_atomically
 from configs.load import config_hash, load_config, parse_overrides, plain, recipe_names, to_yaml
+from configs.scorecard import evaluation_of
 
 FARE = "fare_tiny_eps4"
 
@@ -213,3 +214,31 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="No space"):
         write_atomically(path, "second")
     assert path.read_text() == "first" and [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("defense.name=magic", "defense: unknown defense 'magic'; choose one of: anti_adversary"),
+        ("defense={name: ttc, step: 2}", "defense: defense 'ttc': Key 'step' not in"),
+        ("defense.name=clipure_diff", "defense needs a prior; say prior=FILE"),
+        ("strength.steps=[0]", "strength.steps: 0 is below 1"),
+        ("strength.attack={}", "strength.attack is missing"),
+        ("strength.attack.name=nothing", "strength.attack: unknown attack 'nothing'"),
+        ("probes=0", "probes is 0"),
+        ("cascade=sideways", "sideways"),
+        ("attacks.square.query=3", "query"),
+    ],
+)
+def test_faults_of_a_scorecard_are_told_under_its_own_keys(override: str, told: str) -> None:
+    (line,) = faults("scorecard", "quick", "model.name=tiny", "data.shards=digits", override)
+    assert told in line
+
+
+def test_a_scorecard_is_an_evaluation_beside_the_bare_encoder() -> None:
+    said = ["model.name=tiny", "data.shards=/data/some-set/", "data.limit=7", "defense={name: ttc, steps: 3}"]
+    evaluation = evaluation_of(plain(load_config("scorecard", "standard", said)))
+    assert list(evaluation["tasks"]) == ["some-set"] and evaluation["tasks"]["some-set"]["limit"] == 7
+    assert evaluation["defenses"] == {"none": {}, "ttc": {"name": "ttc", "steps": 3}}
+    bare = plain(load_config("scorecard", "standard", said[:3]))
+    assert list(evaluation_of(bare)["defenses"]) == ["none"]
