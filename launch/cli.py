@@ -55,7 +55,7 @@ def _command() -> str:
 
 @app.command()
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="Smaller everything: about a minute.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller everything: a minute and a half.")] = False,
     out: Out = None,
 ) -> None:
     """Run the whole job on embedded data: fine-tune, train priors, evaluate, report.
