@@ -20,7 +20,6 @@ from eval.rows import Rows, Subject, widest
 from modules.encoders.base import ImageEncoder, frozen
 
 SAVE_EVERY = 1.0  # seconds between two writes of unfinished work
-WHOLE = (1, 1)
 
 
 @dataclass

@@ -85,6 +85,7 @@ class Judge(Answers):
             (b.to(self.device) for b in evaluation_batches(self.task.tuning, self.plan.config.batch_size)),
             lambda batch: self.named(batch, ATTACK_DRAW),
         )
+        defense.calibrate = False  # who is handed this defence again finds the gate as it was set
         return gate_note(self.subject.encoder, name, gate)
 
     def work_of(self, images: int) -> int:

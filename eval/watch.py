@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from eval.answers import ATTACK_DRAW
+from eval.answers import ATTACK_DRAW, Answers
 from eval.plan import Plan
-from modules import noise
 from modules.encoders.base import ImageEncoder, frozen
 from modules.lightning.alarms import Alarm, Probe, alarms, probe
 from modules.perturb.losses import cross_entropy
@@ -23,11 +22,9 @@ def watch(encoder: ImageEncoder, plan: Plan, earlier: Probe | None) -> tuple[Pro
     if not plan.config.watch or plan.threat.eps == 0 or plan.threat.norm == "l1":
         return None, []
     task = plan.tasks[0]
-    batch = next(task.whole_batches(plan.config.watch)).to(next(encoder.parameters()).device)
-    task.head.to(batch.x.device)
-    classifier = task.classifier(encoder)
-    keys = noise.keys_of(batch.key, device=batch.x.device)
-    with frozen(encoder), noise.samples(keys, seed=plan.config.seed, draw=ATTACK_DRAW):
+    answers, classifier = Answers(encoder, plan, task), task.classifier(encoder)
+    batch = next(task.whole_batches(plan.config.watch)).to(answers.device)
+    with frozen(encoder), answers.named(batch, ATTACK_DRAW):
         found = probe(lambda x: cross_entropy(classifier(x), batch.y), batch.x, plan.threat)
     return found, alarms(found, earlier)
 
