@@ -1,0 +1,95 @@
+"""Parts that several kinds of recipe share: model, threat, optimiser, data, trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+MISSING: Any = "???"
+
+
+@dataclass
+class ModelConfig:
+    """Which CLIP.
+
+    Attributes:
+        name: open_clip's name, ``hf-hub:…``, or ``tiny``.
+        pretrained: tag of the weights.
+        checkpoint: file whose image tower replaces the tag's.
+        image_size: H = W, where it should differ from the model's own.
+    """
+
+    name: str = MISSING
+    pretrained: str = ""
+    checkpoint: str | None = None
+    image_size: int | None = None
+
+
+@dataclass
+class ThreatConfig:
+    """The ball: ``norm`` and ``eps`` in [0, 1] pixels (``${px:4}`` is 4/255)."""
+
+    norm: Literal["linf", "l2", "l1"] = "linf"
+    eps: float = MISSING
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW and its schedule; ``modules.lightning.optim.OptimizerSettings`` says what each is."""
+
+    lr: float = 1e-5
+    weight_decay: float = 1e-4
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = 1e-8
+    warmup_steps: int = 1400
+    max_steps: int = 20000
+    schedule: Literal["cosine", "constant"] = "cosine"
+    decay_all: bool = True
+
+
+@dataclass
+class DataConfig:
+    """Where samples come from.
+
+    Attributes:
+        shards: ``digits``, a folder in clip_benchmark's layout, or tars such as ``train-{0000..1023}.tar``.
+        split: of a set that has several.
+        batch_size: over all processes.
+        workers: reading processes per training process.
+        skip_bad: train on without images that do not decode (counted); otherwise the first one stops the run.
+    """
+
+    shards: str = MISSING
+    split: str = "train"
+    batch_size: int = 128
+    workers: int = 4
+    skip_bad: bool = False
+
+
+@dataclass
+class TrainerConfig:
+    """How the training runs.
+
+    Attributes:
+        accelerator: ``auto`` takes a GPU where there is one.
+        devices: per node.
+        num_nodes: nodes.
+        strategy: Lightning's, e.g. ``ddp``.
+        precision: e.g. ``32-true``, ``bf16-mixed``.
+        accumulate: batches per optimizer step.
+        clip: largest gradient norm; null does not clip.
+        checkpoint_every: steps between checkpoints; the last step always has one.
+        keep: newest checkpoints that are kept; -1 keeps all.
+        log_every: steps between lines of metrics.csv.
+    """
+
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    accumulate: int = 1
+    clip: float | None = None
+    checkpoint_every: int = 1000
+    keep: int = -1
+    log_every: int = 10

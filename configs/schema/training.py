@@ -1,0 +1,41 @@
+"""What recipes of trainings may say: finetune, pretrain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from configs.schema.parts import DataConfig, ModelConfig, OptimizerConfig, ThreatConfig, TrainerConfig
+
+
+@dataclass
+class FinetuneConfig:
+    """``robustclip finetune``: an encoder becomes a robust one.
+
+    Attributes:
+        encoder: display name of the result.
+        train_template: prompt of the classes, for objectives that look at labels.
+        evaluation: an evaluation recipe by name under ``recipe``, and what differs from it; null evaluates nothing.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    threat: ThreatConfig = field(default_factory=ThreatConfig)
+    objective: dict[str, Any] = field(default_factory=dict)
+    attack: dict[str, Any] = field(default_factory=dict)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    encoder: str = "R-CLIP_F"
+    train_template: str = "This is a photo of a {}"
+    evaluation: dict[str, Any] | None = None
+    seed: int = 0
+
+
+@dataclass
+class PretrainConfig:
+    """``robustclip pretrain``: the embedded model is trained from scratch."""
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    seed: int = 0
