@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 Index = Tensor | slice | Sequence[int]
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +32,21 @@ class ImageSample:
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingSample:
-    """One pair of embeddings: image [D], text [D], text tokens [L, Dt] or None, and its key."""
+    """One image embedding and what its source knows of the text that belongs to it.
+
+    Attributes:
+        image: [D].
+        text: embedding of the text, [D], or None where only the caption is kept.
+        tokens: states of the text's tokens, [L, Dt], or None.
+        key: name of the sample.
+        caption: the text itself, where it is kept.
+    """
 
     image: Tensor
-    text: Tensor
+    text: Tensor | None
     tokens: Tensor | None
     key: str
+    caption: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +57,16 @@ class ImageBatch:
         x: pixels in [0, 1], [B, 3, H, W] float32.
         y: class indices, [B] int64, -1 where there is no label.
         key: B names.
+        caption: B texts, or None where not all samples have one.
     """
 
     x: Tensor
     y: Tensor
     key: tuple[str, ...]
+    caption: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        _check_lengths(x=self.x, y=self.y, key=self.key)
+        _check_lengths(x=self.x, y=self.y, key=self.key, caption=self.caption)
 
     def __len__(self) -> int:
         return len(self.key)
@@ -62,87 +74,106 @@ class ImageBatch:
     def to(self, device: torch.device | str, **kwargs: Any) -> ImageBatch:
         """The same batch on ``device``; ``kwargs`` as in ``Tensor.to``, but y keeps its dtype."""
         kept = {name: value for name, value in kwargs.items() if name != "dtype"}
-        return ImageBatch(self.x.to(device, **kwargs), self.y.to(device, **kept), self.key)
+        return ImageBatch(self.x.to(device, **kwargs), self.y.to(device, **kept), self.key, self.caption)
 
     def pin_memory(self) -> ImageBatch:
         """The same batch in page-locked memory."""
-        return ImageBatch(self.x.pin_memory(), self.y.pin_memory(), self.key)
+        return ImageBatch(self.x.pin_memory(), self.y.pin_memory(), self.key, self.caption)
 
     def select(self, index: Index) -> ImageBatch:
         """The samples at ``index``: [B'] int64, [B] bool, a slice or a list of ints."""
         rows = _rows(index, len(self))
         at = rows.to(self.x.device)
-        return ImageBatch(self.x[at], self.y[at], tuple(self.key[i] for i in rows.tolist()))
+        return ImageBatch(self.x[at], self.y[at], _chosen(self.key, rows), _chosen(self.caption, rows))
 
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingBatch:
-    """A batch of paired embeddings.
+    """A batch of image embeddings and their texts.
 
     Attributes:
         image: [B, D].
-        text: [B, D].
+        text: embeddings of the texts, [B, D], or None.
         tokens: states of the text tokens, [B, L, Dt], or None.
         key: B names.
+        caption: the B texts, or None.
     """
 
     image: Tensor
-    text: Tensor
+    text: Tensor | None
     tokens: Tensor | None
     key: tuple[str, ...]
+    caption: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        lengths = {} if self.tokens is None else {"tokens": self.tokens}
-        _check_lengths(image=self.image, text=self.text, key=self.key, **lengths)
+        _check_lengths(image=self.image, text=self.text, tokens=self.tokens, key=self.key, caption=self.caption)
 
     def __len__(self) -> int:
         return len(self.key)
 
     def to(self, device: torch.device | str, **kwargs: Any) -> EmbeddingBatch:
         """The same batch on ``device``; ``kwargs`` as in ``Tensor.to``."""
-        tokens = None if self.tokens is None else self.tokens.to(device, **kwargs)
-        image, text = self.image.to(device, **kwargs), self.text.to(device, **kwargs)
-        return EmbeddingBatch(image, text, tokens, self.key)
+        return EmbeddingBatch(*self._changed(lambda values: values.to(device, **kwargs)), self.key, self.caption)
 
     def pin_memory(self) -> EmbeddingBatch:
         """The same batch in page-locked memory."""
-        tokens = None if self.tokens is None else self.tokens.pin_memory()
-        return EmbeddingBatch(self.image.pin_memory(), self.text.pin_memory(), tokens, self.key)
+        return EmbeddingBatch(*self._changed(Tensor.pin_memory), self.key, self.caption)
 
     def select(self, index: Index) -> EmbeddingBatch:
         """The samples at ``index``: [B'] int64, [B] bool, a slice or a list of ints."""
         rows = _rows(index, len(self))
         at = rows.to(self.image.device)
-        tokens = None if self.tokens is None else self.tokens[at]
-        keys = tuple(self.key[i] for i in rows.tolist())
-        return EmbeddingBatch(self.image[at], self.text[at], tokens, keys)
+        tensors = self._changed(lambda values: values[at])
+        return EmbeddingBatch(*tensors, _chosen(self.key, rows), _chosen(self.caption, rows))
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        text = None if self.text is None else change(self.text)
+        tokens = None if self.tokens is None else change(self.tokens)
+        return change(self.image), text, tokens
 
 
 def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
-    """One batch of the samples, in their order; captions stay with the source.
+    """One batch of the samples, in their order; captions only where every sample has one.
 
     Raises:
         ValueError: no samples, or pictures of different sizes.
     """
     x = _stack([(s.key, s.x) for s in samples], "picture")
     y = torch.tensor([s.y for s in samples], dtype=torch.int64)
-    return ImageBatch(x, y, tuple(s.key for s in samples))
+    captions = tuple(s.caption for s in samples if s.caption is not None)
+    return ImageBatch(x, y, tuple(s.key for s in samples), captions if len(captions) == len(samples) else None)
 
 
 def collate_embeddings(samples: Sequence[EmbeddingSample]) -> EmbeddingBatch:
     """One batch of the samples, in their order.
 
     Raises:
-        ValueError: no samples, different sizes, or tokens on only some of them.
+        ValueError: no samples, different sizes, or a text, tokens or caption on only some of them.
     """
     image = _stack([(s.key, s.image) for s in samples], "image embedding")
-    text = _stack([(s.key, s.text) for s in samples], "text embedding")
-    with_tokens = [(s.key, s.tokens) for s in samples if s.tokens is not None]
-    if with_tokens and len(with_tokens) < len(samples):
-        missing = next(s.key for s in samples if s.tokens is None)
-        raise ValueError(f"sample '{missing}' has no tokens while others of its batch have some")
-    tokens = _stack(with_tokens, "token table") if with_tokens else None
-    return EmbeddingBatch(image, text, tokens, tuple(s.key for s in samples))
+    text = _on_all([(s.key, s.text) for s in samples], "text embedding")
+    tokens = _on_all([(s.key, s.tokens) for s in samples], "tokens")
+    captions = _on_all([(s.key, s.caption) for s in samples], "caption")
+    return EmbeddingBatch(
+        image,
+        _stack(text, "text embedding") if text else None,
+        _stack(tokens, "token table") if tokens else None,
+        tuple(s.key for s in samples),
+        tuple(caption for _, caption in captions) or None,
+    )
+
+
+def _on_all(named: Sequence[tuple[str, Value | None]], what: str) -> list[tuple[str, Value]]:
+    """The values with their names, of all samples or of none."""
+    found = [(key, value) for key, value in named if value is not None]
+    if found and len(found) < len(named):
+        missing = next(key for key, value in named if value is None)
+        raise ValueError(f"sample '{missing}' has no {what} while others of its batch have some")
+    return found
+
+
+def _chosen(values: tuple[str, ...] | None, rows: Tensor) -> Any:
+    return None if values is None else tuple(values[i] for i in rows.tolist())
 
 
 def _stack(named: Sequence[tuple[str, Tensor]], what: str) -> Tensor:
@@ -169,7 +200,7 @@ def _rows(index: Index, length: int) -> Tensor:
     return rows.to(torch.int64).reshape(-1)
 
 
-def _check_lengths(**fields: Tensor | tuple[str, ...]) -> None:
-    lengths = {name: len(value) for name, value in fields.items()}
+def _check_lengths(**fields: Tensor | tuple[str, ...] | None) -> None:
+    lengths = {name: len(value) for name, value in fields.items() if value is not None}
     if len(set(lengths.values())) > 1:
         raise ValueError(f"a batch's fields must have one length, not {lengths}")

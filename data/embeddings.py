@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from data.batches import EmbeddingBatch, EmbeddingSample, collate_embeddings
+from data.embedding_source import EmbeddingSource
 from data.embedding_tensors import FIELDS, check_values, key_of, load, pack, save
 from data.loader import position_loader
 from data.manifest import (
@@ -69,7 +70,7 @@ def write_embeddings(
     return [folder / record["name"] for record in records]
 
 
-class EmbeddingShards(Dataset[EmbeddingSample]):
+class EmbeddingShards(EmbeddingSource):
     """Samples of a folder of embedding shards; the files are mapped, not loaded.
 
     Args:
@@ -105,6 +106,7 @@ class EmbeddingShards(Dataset[EmbeddingSample]):
         made_by = self.metadata.get("encoder")
         if encoder is not None and made_by != encoder:
             raise ValueError(f"'{folder}' was made by encoder '{made_by}', not '{encoder}'; embed again")
+        self.has_captions = False
         self._records: list[dict[str, Any]] = index["shards"]
         if not self._records:
             raise ValueError(f"'{self.folder / MANIFEST}' lists no shards; embed again")
@@ -116,7 +118,11 @@ class EmbeddingShards(Dataset[EmbeddingSample]):
     def __len__(self) -> int:
         return self._ends[-1]
 
-    def __getitem__(self, index: int) -> EmbeddingSample:
+    def __getitems__(self, indices: Sequence[int]) -> list[EmbeddingSample]:
+        """The samples at ``indices``, in that order."""
+        return [self._sample(index) for index in indices]
+
+    def _sample(self, index: int) -> EmbeddingSample:
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         shard = bisect_right(self._ends, index)
@@ -151,7 +157,7 @@ class EmbeddingShards(Dataset[EmbeddingSample]):
 
 
 def embedding_loader(
-    source: EmbeddingShards,
+    source: EmbeddingSource,
     sampler: PositionBatches,
     workers: int,
     seed: int,
@@ -186,13 +192,19 @@ def _regroup(batches: Iterable[EmbeddingBatch], rows: int) -> Iterator[Embedding
 
 
 def _join(batches: Sequence[EmbeddingBatch]) -> EmbeddingBatch:
-    kinds = {(b.image.shape[1:], b.text.shape[1:], b.tokens is None or b.tokens.shape[1:]) for b in batches}
+    kinds = {(b.image.shape[1:], _row(b.text), _row(b.tokens), b.caption is None) for b in batches}
     if len(kinds) > 1:
-        raise ValueError("embeddings of different sizes, or tokens on only some of them")
+        raise ValueError("embeddings of different sizes, or a text, tokens or captions on only some of them")
+    text = [b.text for b in batches if b.text is not None]
     tokens = [b.tokens for b in batches if b.tokens is not None]
     return EmbeddingBatch(
         torch.cat([b.image for b in batches]),
-        torch.cat([b.text for b in batches]),
+        torch.cat(text) if text else None,
         torch.cat(tokens) if tokens else None,
         tuple(key for b in batches for key in b.key),
+        tuple(caption for b in batches for caption in b.caption or ()) or None,
     )
+
+
+def _row(values: Tensor | None) -> torch.Size | None:
+    return None if values is None else values.shape[1:]
