@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Literal, Self, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules import noise
+from modules.prior.likelihood import log_likelihood
+from modules.prior.loss import LossKind, loss_per_sample
 from modules.prior.network import PriorNetwork
 from modules.prior.sampling import nearest, sampler
 from modules.prior.schedule import NoiseSchedule
 from modules.prior.transformer import TextPrefix
 
 Prediction = Literal["x0", "eps", "v"]
-LossKind = Literal["l2", "l1", "huber"]
-_DISTANCES = {"l2": F.mse_loss, "l1": F.l1_loss, "huber": F.smooth_l1_loss}
 
 
 class DiffusionPrior(nn.Module):
@@ -26,7 +24,7 @@ class DiffusionPrior(nn.Module):
     Embeddings are unit vectors outside and sqrt(D) times that inside, where Gaussian noise fits
     them.  Against DALLE2-pytorch: inputs are normalised here and the caller's tensors are never
     written to; noise belongs to the sample (``modules.noise``), so a batch and its samples one by
-    one agree.
+    one agree; a self-conditioned network reads an earlier estimate of x_0, whatever it predicts.
 
     Args:
         network: predicts from the noisy embedding.
@@ -106,31 +104,8 @@ class DiffusionPrior(nn.Module):
         *,
         stream: str = "prior",
     ) -> Tensor:
-        """[B] training loss at a random step, with random drops of text and image.
-
-        Args:
-            image_embedding: [B, D], any length.
-            text_embedding: [B, D], any length.
-            text_tokens: [B, L, D] states of the text tokens.
-            stream: of the noise.
-        """
-        schedule = self.noise_scheduler
-        x0 = self.scale * F.normalize(image_embedding, dim=-1)
-        t = noise.integers(image_embedding, f"{stream}/t", 0, schedule.timesteps - 1)
-        eps = noise.normal(image_embedding, f"{stream}/eps")
-        answer = self.net(
-            schedule.add_noise(x0, t, eps),
-            t,
-            F.normalize(text_embedding, dim=-1),
-            text_tokens,
-            keep_text=noise.uniform(image_embedding, f"{stream}/text", ()) < 1 - self.text_drop,
-            keep_image=noise.uniform(image_embedding, f"{stream}/image", ()) < 1 - self.image_drop,
-        )
-        if self.clamp:
-            answer = self._on_sphere(answer)
-        targets = {"x0": x0, "eps": eps, "v": schedule.velocity(x0, t, eps)}
-        distance = _DISTANCES[self.loss]
-        return distance(answer, targets[self.prediction], reduction="none").mean(dim=-1)
+        """[B] training loss; see ``modules.prior.loss.loss_per_sample``."""
+        return loss_per_sample(self, image_embedding, text_embedding, text_tokens, stream=stream)
 
     def text_prefix(self, text_embedding: Tensor | None, text_tokens: Tensor | None = None) -> TextPrefix:
         """The text as the network has read it, to hand to ``denoise`` again and again.
@@ -151,6 +126,8 @@ class DiffusionPrior(nn.Module):
         *,
         guidance: float = 1.0,
         prefix: TextPrefix | None = None,
+        null_prefix: TextPrefix | None = None,
+        estimate: Tensor | None = None,
     ) -> Tensor:
         """[B, D] predicted x_0, whatever the network predicts.
 
@@ -161,17 +138,24 @@ class DiffusionPrior(nn.Module):
             text_tokens: [B, L, D] states of the text tokens.
             guidance: 1 as trained; above, away from the answer without text and image.
             prefix: of ``text_prefix``, instead of the text.
+            null_prefix: of ``text_prefix(None)``, which guidance needs at every step.
+            estimate: [B, D] earlier x_0, for a self-conditioned network.
         """
         text = None if text_embedding is None else F.normalize(text_embedding, dim=-1)
-        answer = self.net(x_t, t, text, text_tokens, prefix=prefix)
+        answer = self.net(x_t, t, text, text_tokens, self_cond=estimate, prefix=prefix)
         if guidance != 1:
-            null = self.net(x_t, t, None, keep_image=torch.zeros_like(t, dtype=torch.bool))
+            nothing = torch.zeros_like(t, dtype=torch.bool)
+            null = self.net(x_t, t, None, keep_image=nothing, self_cond=estimate, prefix=null_prefix)
             answer = null + (answer - null) * guidance
+        return self.x0_of(answer, x_t, t)
+
+    def x0_of(self, answer: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """[B, D] x_0 that the network's answer [B, D] to x_t [B, D] at t [B] stands for."""
         if self.prediction == "eps":
             return self.noise_scheduler.x0_from_eps(x_t, t, answer)
         if self.prediction == "v":
             return self.noise_scheduler.x0_from_velocity(x_t, t, answer)
-        return self._on_sphere(answer) if self.clamp else answer
+        return self.on_sphere(answer) if self.clamp else answer
 
     def denoising_error(
         self,
@@ -197,6 +181,23 @@ class DiffusionPrior(nn.Module):
         x_t = self.noise_scheduler.add_noise(x0, t, eps)
         x0_hat = self.denoise(x_t, t, text_embedding, text_tokens, prefix=prefix)
         return (x0_hat - x0).square().mean(dim=-1)
+
+    def log_likelihood(
+        self,
+        z_unit: Tensor,
+        text_embedding: Tensor | None = None,
+        text_tokens: Tensor | None = None,
+        *,
+        prefix: TextPrefix | None = None,
+        draws: int = 8,
+        t_min: float = 0.0,
+        t_max: float = 1.0,
+        stream: str = "prior/likelihood",
+    ) -> Tensor:
+        """[B] surrogate of log p(z | text); see ``modules.prior.likelihood.log_likelihood``."""
+        if prefix is None:
+            prefix = self.text_prefix(text_embedding, text_tokens)
+        return log_likelihood(self, z_unit, prefix, draws=draws, t_min=t_min, t_max=t_max, stream=stream)
 
     @torch.no_grad()
     def sample(
@@ -224,8 +225,14 @@ class DiffusionPrior(nn.Module):
             legacy_levels: DDIM with DALLE2-pytorch's levels, one step off.
         """
         prefix = self.text_prefix(text_embedding, text_tokens)
+        null_prefix = self.text_prefix(None) if guidance != 1 else None
+
+        def denoise(x_t: Tensor, t: Tensor, estimate: Tensor | None) -> Tensor:
+            given = {"prefix": prefix, "null_prefix": null_prefix, "estimate": estimate}
+            return self.denoise(x_t, t, None, guidance=guidance, **given)
+
         draw = sampler(
-            partial(self.denoise, text_embedding=None, guidance=guidance, prefix=prefix),
+            denoise,
             self.noise_scheduler,
             steps=steps,
             eta=eta,
@@ -234,5 +241,6 @@ class DiffusionPrior(nn.Module):
         x0 = nearest(draw, text_embedding, count=best_of, stream=stream)
         return F.normalize(x0, dim=-1)
 
-    def _on_sphere(self, x0: Tensor) -> Tensor:
+    def on_sphere(self, x0: Tensor) -> Tensor:
+        """[B, D] as long as embeddings are inside."""
         return self.scale * F.normalize(x0, dim=-1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from modules import noise
 from modules.prior.schedule import NoiseSchedule
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]  # (x_t [B, D], t [B]) -> x_0 [B, D]
+Denoiser = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # (x_t [B, D], t [B], earlier x_0) -> x_0 [B, D]
 Sampler = Callable[[Tensor, str], Tensor]  # (like [B, D], stream of the noise) -> x_0 [B, D]
 
 
@@ -65,10 +65,12 @@ def ddpm(denoise: Denoiser, schedule: NoiseSchedule, like: Tensor, *, stream: st
         like: [B, D], gives the shape and, where no samples are named, their names.
         stream: of the noise.
     """
+    x0: Tensor | None = None
     x = noise.normal(like, f"{stream}/start")
     for step in reversed(range(schedule.timesteps)):
         t = torch.full((len(x),), step, device=x.device)
-        x, _, log_variance = schedule.posterior(denoise(x, t), x, t)
+        x0 = denoise(x, t, x0)
+        x, _, log_variance = schedule.posterior(x0, x, t)
         if step > 0:
             x = x + (0.5 * log_variance).exp() * noise.normal(like, f"{stream}/{step}")
     return x
@@ -100,11 +102,12 @@ def ddim(
         legacy_levels: read the levels as DALLE2-pytorch does.
     """
     levels = schedule.alphas_cumprod_prev if legacy_levels else schedule.alphas_cumprod
+    x0: Tensor | None = None
     x = noise.normal(like, f"{stream}/start")
     grid = ddim_grid(schedule.timesteps, steps)
     for step, following in zip(grid[:-1], grid[1:], strict=True):
         t = torch.full((len(x),), step, device=x.device)
-        x0 = denoise(x, t)
+        x0 = denoise(x, t, x0)
         if following < 0:
             return x0
         eps = schedule.eps_from_x0(x, t, x0)

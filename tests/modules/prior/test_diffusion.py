@@ -207,3 +207,45 @@ def test_settings_that_do_not_fit_are_refused_in_one_line(tiny: Tiny) -> None:
     config = tiny().config()
     with pytest.raises(ValueError, match="not the configuration of a prior: .*'colour'"):
         DiffusionPrior.from_config({**config, "colour": "red"})
+
+
+def test_a_self_conditioned_prior_learns_from_its_own_estimate_on_half_of_the_samples(tiny: Tiny, pairs: Pairs) -> None:
+    prior = tiny({"self_cond": True}, text_drop=0.0, image_drop=0.0)
+    image, text, tokens = (part.repeat(16, *[1] * (part.ndim - 1)) for part in pairs)
+    keys = noise.keys_of([str(i) for i in range(len(image))])
+    seen: list[Tensor | None] = []
+    hook = prior.net.register_forward_pre_hook(
+        lambda _module, _inputs, given: seen.append(given.get("self_cond")), with_kwargs=True
+    )
+    with noise.samples(keys):
+        losses = prior.loss_per_sample(image, text, tokens)
+    hook.remove()
+    assert len(seen) == 2 and seen[0] is None and seen[1] is not None
+    used = seen[1].abs().sum(dim=1) > 0
+    assert 16 <= int(used.sum()) <= 48
+    with noise.samples(keys):  # what the others see is what a network without an estimate sees
+        x0 = prior.on_sphere(image)
+        t = noise.integers(image, "prior/t", 0, 49)
+        x_t = prior.noise_scheduler.add_noise(x0, t, noise.normal(image, "prior/eps"))
+    plain = (prior.net(x_t, t, F.normalize(text, dim=-1), tokens) - x0).square().mean(dim=-1)
+    torch.testing.assert_close(losses[~used], plain[~used], rtol=1e-9, atol=1e-9)
+    assert (losses[used] - plain[used]).abs().min() > 1e-9
+
+
+def test_sampling_hands_a_self_conditioned_prior_its_last_estimate(tiny: Tiny, pairs: Pairs) -> None:
+    prior = tiny({"self_cond": True})
+    seen: list[Tensor | None] = []
+    prior.net.register_forward_pre_hook(
+        lambda _module, _inputs, given: seen.append(given.get("self_cond")), with_kwargs=True
+    )
+    prior.sample(pairs[1], steps=4, best_of=2)
+    assert [estimate is None for estimate in seen] == [True, False, False] * 2
+
+
+def test_guidance_with_a_prepared_null_is_the_same(tiny: Tiny, pairs: Pairs) -> None:
+    image, text, tokens = pairs
+    prior = tiny()
+    prefix, null = prior.text_prefix(text, tokens), prior.text_prefix(None)
+    plain = prior.denoise(image, STEPS, text, tokens, guidance=2.0)
+    quick = prior.denoise(image, STEPS, None, guidance=2.0, prefix=prefix, null_prefix=null)
+    torch.testing.assert_close(quick, plain, rtol=0, atol=1e-12)

@@ -15,7 +15,7 @@ Tiny = Callable[..., DiffusionPrior]
 Pairs = tuple[Tensor, Tensor, Tensor]
 
 
-def _shrink(x_t: Tensor, t: Tensor) -> Tensor:
+def _shrink(x_t: Tensor, t: Tensor, estimate: Tensor | None = None) -> Tensor:
     """Some denoiser: smooth, and different at every step."""
     return torch.tanh(x_t) * (1 + t[:, None] / 50)
 
@@ -63,7 +63,7 @@ def test_ddpm_equals_the_posterior_steps_written_out() -> None:
 def test_gaussian_data_are_sampled_with_their_own_mean_and_spread(steps: int, eta: float) -> None:
     schedule, mean, spread = NoiseSchedule(), 2.0, 0.5
 
-    def posterior_mean(x_t: Tensor, t: Tensor) -> Tensor:
+    def posterior_mean(x_t: Tensor, t: Tensor, estimate: Tensor | None) -> Tensor:
         kept = schedule.alphas_cumprod[t][:, None]
         gain = kept.sqrt() * spread**2 / (kept * spread**2 + 1 - kept)
         return mean + gain * (x_t - kept.sqrt() * mean)
