@@ -16,6 +16,7 @@ SAME = (
     "cascade",
     "stop_width",
     "prior",
+    "allow_mismatch",
     "blank_prompt",
     "encoder",
     "batch_size",

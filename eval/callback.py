@@ -54,7 +54,12 @@ class EvaluateCheckpoints(Callback):
         self._due: int | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse checkpoints that would never call this callback."""
+        """Refuse checkpoints that would never call this callback, and a prior that cannot be of all of them."""
+        if self.plan.origin is not None and not self.plan.config.allow_mismatch:
+            raise ConfigError(
+                f"every checkpoint of a training is another encoder than the one {self.plan.origin.path} belongs to; "
+                "leave evaluation.prior out, or say evaluation.allow_mismatch=true"
+            )
         for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(callback, ModelCheckpoint) and callback.save_weights_only:
                 raise ConfigError("evaluation of checkpoints needs whole checkpoints; set save_weights_only=False")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import time
@@ -10,9 +9,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import nn
 
 from configs.files import ConfigError, write_atomically
 from configs.load import to_yaml
@@ -26,6 +22,7 @@ from eval.results import Result, write_csv, write_results
 from eval.rows import Subject
 from modules.checkpoint import load_tower
 from modules.encoders.clip import CLIP, load_clip
+from modules.encoders.fingerprint import fingerprint as fingerprint
 
 PACKAGES = (
     "torch",
@@ -35,15 +32,6 @@ PACKAGES = (
     "omegaconf",
     "robustclip",
 )
-
-
-def fingerprint(module: nn.Module) -> str:
-    """16 hexadecimal digits that name a module's weights."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def load_model(config: ModelConfig) -> CLIP:

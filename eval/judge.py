@@ -18,6 +18,7 @@ from eval.eot import grow_draws
 from eval.examples import Example, take_examples
 from eval.outcomes import CLEAN, Cell, Outcomes
 from eval.plan import Plan
+from eval.prior_origin import qualifier
 from eval.progress import Ticker
 from eval.rows import Rows, Subject
 from eval.tasks.classification import ClassificationTask
@@ -49,6 +50,7 @@ class Judge(Answers):
         super().__init__(encoder, plan, task)
         self.subject = subject
         self.notes: list[dict[str, Any]] = []
+        self.qualifiers = self._qualifiers()
         self.defenses = {name: plan.defend(name, encoder, task) for name in plan.config.defenses}
         self._draws: dict[str, int] = {}
         for name, defense in self.defenses.items():
@@ -56,6 +58,14 @@ class Judge(Answers):
                 self.notes.append(self._calibrate(name, defense))
         self.cells = list(dict.fromkeys(cell for name in self.defenses for cell in self._cells_of(name)))
         self._shared = any(cell.view == View.transfer for cell in self.cells)
+
+    def _qualifiers(self) -> dict[str, str]:
+        """What the rows of defences with a prior must be read with."""
+        names = [name for name in self.plan.config.defenses if self.plan.with_prior(name)]
+        text = qualifier(self.encoder, self.plan, self.task, self.subject.fingerprint) if names else ""
+        if text:
+            self.notes.append({"title": f"{self.subject.encoder}: a prior of another encoder", "text": f"{text}."})
+        return dict.fromkeys(names, text) if text else {}
 
     def _cells_of(self, name: str) -> Iterator[Cell]:
         eps, curve, defense = self.plan.threat.eps, self.plan.config.curve, self.defenses[name]
@@ -245,6 +255,7 @@ class Judge(Answers):
             seed=config.seed,
             config=self.plan.hash,
             artefacts={name: defense.artefact for name, defense in self.defenses.items() if defense.artefact},
+            qualifiers=self.qualifiers,
             cascade=config.cascade != "none",
             anytime=config.stop_width > 0,
         )

@@ -16,6 +16,7 @@ from configs.faults import ATTACK_ROUTING, component
 from configs.files import ConfigError
 from configs.load import config_hash, plain
 from configs.schema import EvaluateConfig
+from eval.prior_origin import PriorOrigin
 from eval.tasks.classification import ClassificationTask, classification_task
 from modules.attacks.base import Attack
 from modules.defenses.base import Defense, View
@@ -45,6 +46,7 @@ class Plan:
         tasks: the data sets.
         defend: (name of a defence, encoder, task) -> the defended encoder.
         attacks: by name.
+        prior: that defences use, and where it comes from; None where there is none, or it was handed in.
         device: where the encoder is put for it, unless it is already somewhere for training.
         hash: names the config in every row.
     """
@@ -56,6 +58,12 @@ class Plan:
     attacks: dict[str, PlannedAttack]
     device: torch.device
     hash: str
+    prior: DiffusionPrior | None = None
+    origin: PriorOrigin | None = None
+
+    def with_prior(self, name: str) -> bool:
+        """Whether a defence uses the prior."""
+        return "prior" in DEFENSES.needs(component(self.config.defenses[name], name))
 
     def take_shard(self, number: int, count: int, encoder: ImageEncoder) -> None:
         """Judge only one shard of every data set, ``number`` of ``count``.
@@ -107,8 +115,9 @@ def build_plan(config: EvaluateConfig, clip: CLIP, *, prior: DiffusionPrior | No
     """
     device = device_of(config.device)
     clip.to(device)
+    origin = None
     if prior is None and config.prior is not None:
-        prior = load_prior(Path(config.prior))
+        origin, prior = PriorOrigin.of(Path(config.prior)), load_prior(Path(config.prior))
     if prior is not None:
         prior.to(device)
     threat = Threat(config.threat.norm, config.threat.eps)
@@ -122,6 +131,8 @@ def build_plan(config: EvaluateConfig, clip: CLIP, *, prior: DiffusionPrior | No
         attacks=planned_attacks(config, threat),
         device=device,
         hash=config_hash(plain(config)),
+        prior=prior,
+        origin=origin,
     )
     _check_defences(plan, clip)
     return plan
@@ -137,7 +148,8 @@ def _defences(
 
     def defend(name: str, encoder: ImageEncoder, task: ClassificationTask) -> Defense:
         node = component(config.defenses[name], name)
-        of_set = node["name"] != "clipure_diff"  # Cos looks at the set's templates, Diff at one prompt
+        # Cos looks at the set's templates, Diff at one prompt, unless it does as the released code does
+        of_set = "blank_tokens" not in DEFENSES.needs(node) or node.get("mode") == "legacy"
         defense = DEFENSES.build(
             node,
             encoder=encoder,

@@ -37,6 +37,7 @@ class Result:
         seed: of the evaluation.
         config: hash of the resolved configuration.
         artefact: a label that forbids reading the number as robustness, e.g. ``clipure-legacy``; empty if none.
+        qualifier: what the number must be read with, e.g. that the prior belongs to another encoder; empty if nothing.
         cumulative: the attack met only what earlier attacks of its view left standing, and the value counts them too.
     """
 
@@ -60,6 +61,7 @@ class Result:
     config: str
     artefact: str = ""
     cumulative: bool = False
+    qualifier: str = ""
 
     @property
     def key(self) -> str:

@@ -42,6 +42,7 @@ class Rows:
         seed: of the evaluation.
         config: its hash.
         artefacts: labels of defences whose rows are no robustness, by their names.
+        qualifiers: what the rows of a defence must be read with, by their names.
         cascade: rows count earlier attacks too.
         anytime: intervals that hold wherever an evaluation stops.
     """
@@ -54,6 +55,7 @@ class Rows:
     seed: int
     config: str
     artefacts: dict[str, str] = field(default_factory=dict)
+    qualifiers: dict[str, str] = field(default_factory=dict)
     cascade: bool = False
     anytime: bool = False
 
@@ -127,6 +129,7 @@ class Rows:
             seed=self.seed,
             config=self.config,
             artefact=self.artefacts.get(cell.defense, ""),
+            qualifier=self.qualifiers.get(cell.defense, ""),
             cumulative=self.cascade and not clean,
         )
 

@@ -37,6 +37,10 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Build all but weights and data; print shapes, counts and the plan."),
 ]
+AllowMismatch = Annotated[
+    bool,
+    typer.Option("--allow-mismatch", help="Use a prior that belongs to another encoder; every row says so."),
+]
 
 
 @app.callback()
@@ -51,6 +55,10 @@ def _command() -> str:
     import shlex
 
     return shlex.join(["robustclip", *sys.argv[1:]])
+
+
+def _allowed(overrides: list[str] | None, allow_mismatch: bool) -> list[str]:
+    return [*(overrides or []), *(["allow_mismatch=true"] if allow_mismatch else [])]
 
 
 @app.command()
@@ -124,6 +132,7 @@ def evaluate(
     out: Out = None,
     dry_run: DryRun = False,
     shard: Annotated[str, typer.Option("--shard", help="Judge one part of the images, e.g. 3/8.")] = "1/1",
+    allow_mismatch: AllowMismatch = False,
 ) -> None:
     """Judge a checkpoint, bare and behind defences, by every attack and view of a recipe.
 
@@ -134,7 +143,8 @@ def evaluate(
     """
     from launch.evaluation import run_evaluation
 
-    run_evaluation(checkpoint, recipe, overrides or [], out, dry_run=dry_run, command=_command(), shard=shard)
+    told = _allowed(overrides, allow_mismatch)
+    run_evaluation(checkpoint, recipe, told, out, dry_run=dry_run, command=_command(), shard=shard)
 
 
 @app.command()
@@ -150,6 +160,7 @@ def scorecard(
     ] = "standard",
     out: Out = None,
     dry_run: DryRun = False,
+    allow_mismatch: AllowMismatch = False,
 ) -> None:
     """Say how robust one encoder is, bare or behind one defence, and why to believe it.
 
@@ -160,7 +171,7 @@ def scorecard(
     """
     from launch.scorecard import run_scorecard
 
-    run_scorecard(model, overrides or [], budget, out, command=_command(), dry_run=dry_run)
+    run_scorecard(model, _allowed(overrides, allow_mismatch), budget, out, command=_command(), dry_run=dry_run)
 
 
 @app.command()

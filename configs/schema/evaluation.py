@@ -77,6 +77,7 @@ class EvaluateConfig:
         stop_width: stop once every worst case is known this closely (width of its anytime interval); 0 never stops.
         curve: robust accuracy over eps.
         prior: file of the DiffusionPrior that ``clipure_diff`` uses.
+        allow_mismatch: use the prior although it belongs to another encoder; every row says so.
         blank_prompt: the class-free prompt that conditions it.
         encoder: display name of the encoder.
         batch_size: images per forward pass; no number depends on it.
@@ -97,6 +98,7 @@ class EvaluateConfig:
     stop_width: float = 0.0
     curve: CurveConfig = field(default_factory=CurveConfig)
     prior: str | None = None
+    allow_mismatch: bool = False
     blank_prompt: str = "a photo of a."
     encoder: str = "CLIP"
     batch_size: int = 256
@@ -159,6 +161,7 @@ class ScorecardConfig:
         certify: certificates.
         probes: images on which gradients and values are examined.
         prior: file of the DiffusionPrior that ``clipure_diff`` uses.
+        allow_mismatch: use the prior although it belongs to another encoder; every row says so.
         blank_prompt: the class-free prompt that conditions it.
         encoder: display name.
         batch_size: images per forward pass.
@@ -181,6 +184,7 @@ class ScorecardConfig:
     certify: CertifyConfig = field(default_factory=CertifyConfig)
     probes: int = 16
     prior: str | None = None
+    allow_mismatch: bool = False
     blank_prompt: str = "a photo of a."
     encoder: str = "CLIP"
     batch_size: int = 64

@@ -14,14 +14,14 @@ from modules.encoders.base import ImageEncoder
 
 
 def angle_to(u: Tensor, t: Tensor) -> Tensor:
-    """[B] angles in radians between unit vectors u [B, D] and t [D]; exact near 0 and pi."""
-    along = u @ t
+    """[B] angles in radians between unit vectors u [B, D] and t, [D] or [B, D]; exact near 0 and pi."""
+    along = u @ t if t.dim() == 1 else (u * t).sum(dim=1)
     across = (u - along[:, None] * t).norm(dim=1)
     return torch.atan2(across, along)
 
 
 def rotate(u: Tensor, t: Tensor, theta: Tensor, psi: Tensor) -> Tensor:
-    """Unit vectors [B, D] in span{u, t} whose signed angle to t is psi instead of theta (both [B], radians).
+    """Unit vectors [B, D] in span{u, t}, t [D] or [B, D], whose signed angle to t is psi, not theta ([B], radians).
 
     alpha u + beta t with alpha = sin(psi) / sin(theta), beta = sin(theta - psi) / sin(theta); u where it lies on t.
     """

@@ -57,6 +57,8 @@ DEFENSES: dict[str, Callable[[ImageEncoder], Defense]] = {
     "clipure_cos_legacy": lambda e: CLIPureCos(e, BLANK, mode="legacy"),
     "clipure_diff": lambda e: CLIPureDiff(e, small_prior(), BLANK, TOKENS, steps=3),
     "clipure_diff_fixed": lambda e: CLIPureDiff(e, small_prior(), BLANK, TOKENS, steps=2, deterministic=True),
+    "clipure_diff_sphere": lambda e: CLIPureDiff(e, small_prior(), BLANK, TOKENS, steps=3, step="sphere", guidance=2.0),
+    "clipure_diff_legacy": lambda e: CLIPureDiff(e, small_prior(), BLANK, TOKENS, mode="legacy", steps=2),
     "ttc": lambda e: TTC(e, eps=0.03, step_size=0.01, tau=0.1),
     "ttc_original": lambda e: TTCOriginal(e, ConvEncoder(DIM, seed=5).freeze(), eps=0.03, step_size=0.01, tau=0.02),
     "doc": lambda e: DOC(e, eps=0.03, step_size=0.02, steps=3, tau=0.0005, gamma=2000.0),
@@ -251,8 +253,7 @@ def test_purifying_with_a_prior_lowers_its_denoising_error() -> None:
 
     def error(v: Tensor) -> Tensor:
         unit = torch.nn.functional.normalize(v, dim=1)
-        prefix = defense.prior.text_prefix(defense.blank[None], defense.tokens)
-        return torch.stack([defense._error(unit, v, step, prefix) for step in range(20)]).mean()
+        return torch.stack([defense.error(unit, v, step) for step in range(20)]).mean()
 
     with torch.no_grad():
         assert error(defense.purify_latent(z)) < error(z)
