@@ -204,6 +204,22 @@ def compare(
     run_compare(first, second, defense, out)
 
 
+@app.command()
+def bench(
+    what: Annotated[list[str] | None, typer.Argument(help="defences; all where none is named.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small models, few rounds.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to a file.")] = None,
+    accelerator: Annotated[str, typer.Option("--accelerator", help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Measure what things cost, side by side in one process; ratios first.
+
+    Example: robustclip bench defences --json bench.json
+    """
+    from launch.bench.command import run_bench
+
+    run_bench(what or [], quick=quick, json_file=json_file, accelerator=accelerator)
+
+
 @data_app.command("make")
 def data_make(
     source: Annotated[str, typer.Argument(help="A folder of class folders, or 'digits'.")],
