@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,3 +77,27 @@ def check_indices(indices: np.ndarray, count: int) -> None:
     outside = (indices < 0) | (indices >= count)
     if outside.any():
         raise IndexError(f"sample {indices[outside][0]} of {count}")
+
+
+def by_part(
+    indices: Sequence[int], ends: Sequence[int], read: Callable[[int, np.ndarray], list[EmbeddingSample]]
+) -> list[EmbeddingSample]:
+    """The samples at ``indices``, in that order, from a source whose samples lie in several files.
+
+    Args:
+        indices: of the whole source.
+        ends: index after the last sample of each file.
+        read: (file's number, rows in it) -> its samples.
+
+    Raises:
+        IndexError: an index outside the source.
+    """
+    at = np.asarray(indices, dtype=np.int64)
+    check_indices(at, ends[-1])
+    numbers = np.searchsorted(ends, at, side="right")
+    samples: dict[int, EmbeddingSample] = {}
+    for number in np.unique(numbers).tolist():
+        places = np.flatnonzero(numbers == number)
+        rows = at[places] - (ends[number - 1] if number else 0)
+        samples |= zip(places.tolist(), read(number, rows), strict=True)
+    return [samples[place] for place in range(len(at))]

@@ -1,35 +1,34 @@
-"""One shard of embeddings as named tensors, and what must hold of their values."""
+"""One shard of embeddings as named tensors, and what must hold of them."""
 
 from __future__ import annotations
 
-from itertools import accumulate
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from data.batches import EmbeddingBatch
+from data.embedding_values import phrases, row_faults
+from data.strings import PackedStrings, pack_strings, packing_fault
 
 FIELDS = ("image", "text", "tokens")
-_TOLERANCE = 1e-3  # of the norm: half precision stays inside
+STRINGS = ("key", "caption")
 
 
 def pack(batch: EmbeddingBatch) -> dict[str, Tensor]:
-    """The batch as named tensors; keys are bytes, ``key_text``, and their ``key_ends``."""
-    names = [key.encode() for key in batch.key]
-    text = np.frombuffer(b"".join(names), dtype=np.uint8).copy()
-    tensors = {"image": batch.image, "text": batch.text, "key_text": torch.from_numpy(text)}
-    tensors["key_ends"] = torch.tensor(list(accumulate(map(len, names))), dtype=torch.int64)
-    if batch.tokens is not None:
-        tensors["tokens"] = batch.tokens
+    """The batch as named tensors; keys are bytes, ``key_text``, and their ``key_ends``; captions alike."""
+    tensors = {name: values for name in FIELDS if (values := getattr(batch, name)) is not None}
+    for name in STRINGS:
+        texts = getattr(batch, name)
+        if texts is not None:
+            packed = pack_strings([text if name == "key" else text.strip() for text in texts])
+            tensors |= {f"{name}_text": packed.text, f"{name}_ends": packed.ends}
     return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
-def key_of(tensors: dict[str, Tensor], row: int) -> str:
-    """The key of a row."""
-    start = int(tensors["key_ends"][row - 1]) if row else 0
-    return bytes(tensors["key_text"][start : int(tensors["key_ends"][row])].numpy()).decode()
+def strings_of(tensors: dict[str, Tensor], name: str) -> PackedStrings | None:
+    """The keys or captions of a shard, None where it has none."""
+    ends = f"{name}_ends"
+    return PackedStrings(tensors[f"{name}_text"], tensors[ends]) if ends in tensors else None
 
 
 def save(tensors: dict[str, Tensor], path: Path) -> None:
@@ -52,31 +51,54 @@ def load(path: Path) -> dict[str, Tensor]:
         tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"shard '{path}' is not a readable safetensors file ({error})") from error
-    missing = {"image", "text", "key_text", "key_ends"} - set(tensors)
-    if missing:
+    wanted = {"image", "key_text", "key_ends"} | ({"caption_text"} if "caption_ends" in tensors else set())
+    if missing := wanted - set(tensors):
         raise ValueError(f"shard '{path}' lacks {', '.join(sorted(missing))}; make it again")
     return tensors
 
 
-def check_values(tensors: dict[str, Tensor], where: str) -> None:
-    """Look through all rows.
+def faults_of(tensors: dict[str, Tensor], where: str, *, values: bool = True) -> list[str]:
+    """What is wrong with a shard: types, sizes, and with ``values`` every row."""
+    faults = [
+        f"'{name}' holds {str(tensors[name].dtype).removeprefix('torch.')} numbers; embeddings are floats"
+        for name in FIELDS
+        if name in tensors and not tensors[name].is_floating_point()
+    ]
+    if "text" not in tensors and "caption_ends" not in tensors:
+        faults.append("neither text embeddings nor captions")
+    image, text, tokens = (tensors.get(name) for name in FIELDS)
+    if image is None or image.ndim != 2 or (text is not None and image.shape != text.shape):
+        shapes = " and ".join(f"{name} {tuple(tensors[name].shape)}" for name in ("image", "text") if name in tensors)
+        faults.append(f"{shapes} must be [B, D]")
+    if tokens is not None and tokens.ndim != 3:
+        faults.append(f"tokens {tuple(tokens.shape)} must be [B, L, D]")
+    for name in STRINGS:
+        strings = strings_of(tensors, name)
+        if strings is not None and (fault := packing_fault(strings, name)):
+            faults.append(fault)
+    if values and not faults:
+        for name in (name for name in FIELDS if name in tensors):
+            faults += _value_faults(tensors[name], name)
+    return [f"{where}: {fault}" for fault in faults]
 
-    Raises:
-        ValueError: how many rows of which field are not finite or not of unit length.
-    """
-    image, text = tensors["image"], tensors["text"]
-    if image.shape != text.shape or image.ndim != 2:
-        raise ValueError(f"{where}: image {tuple(image.shape)} and text {tuple(text.shape)} must be [B, D]")
-    for name in (name for name in FIELDS if name in tensors):
-        for rows in tensors[name].split(65_536):
-            _check_rows(rows.float(), name, where)
+
+def _value_faults(table: Tensor, name: str) -> list[str]:
+    unit = name != "tokens"
+    counts = row_faults(lambda start, stop: table[start:stop], tuple(table.shape), unit=unit, zero=unit)
+    return phrases(counts, name)
 
 
-def _check_rows(rows: Tensor, name: str, where: str) -> None:
-    broken = int((~rows.flatten(1).isfinite().all(dim=1)).sum())
-    if broken:
-        raise ValueError(f"{where}: {broken} rows of '{name}' are not finite")
-    if name != "tokens":
-        off = int(((rows.norm(dim=1) - 1).abs() > _TOLERANCE).sum())
-        if off:
-            raise ValueError(f"{where}: {off} rows of '{name}' are not of unit length; normalise them")
+def shapes_of(tensors: dict[str, Tensor]) -> dict[str, list[int]]:
+    """The size of a row of each table."""
+    return {name: list(tensors[name].shape[1:]) for name in FIELDS if name in tensors}
+
+
+def rows_of(tensors: dict[str, Tensor]) -> dict[str, int]:
+    """The number of rows of each table and list."""
+    names = [*(name for name in FIELDS if name in tensors), *(f"{name}_ends" for name in STRINGS)]
+    return {name: len(tensors[name]) for name in names if name in tensors}
+
+
+def rows_at(tensors: dict[str, Tensor], name: str, rows: Tensor) -> Tensor | None:
+    """[M, ...] float32 rows of a table, None where the shard has no such table."""
+    return tensors[name][rows].float() if name in tensors else None

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from data.batches import EmbeddingBatch, EmbeddingSample, collate_embeddings
-from data.embedding_source import EmbeddingSource
-from data.embedding_tensors import FIELDS, check_values, key_of, load, pack, save
+from data.embedding_source import EmbeddingSource, by_part
+from data.embedding_tensors import faults_of, load, pack, rows_at, rows_of, save, shapes_of, strings_of
+from data.faults import refuse_faults
 from data.loader import position_loader
-from data.manifest import (
-    MANIFEST,
-    check_file,
-    describe,
-    new_folder,
-    read_manifest,
-    write_manifest,
-)
+from data.manifest import MANIFEST, check_file, describe, new_folder, read_manifest, write_manifest
 from data.plan import PositionBatches
 from data.progress import track
+from data.regroup import regroup
 
-FORMAT = "robustclip-embeddings/1"
+FORMAT = "robustclip-embeddings/2"
+FORMATS = (FORMAT, "robustclip-embeddings/1")  # 1: a text embedding in every shard, and no captions
 
 
 def write_embeddings(
@@ -41,32 +37,36 @@ def write_embeddings(
 
     Args:
         folder: to make; it must be new or empty.
-        batches: unit embeddings, image [B, D] and text [B, D], tokens [B, L, Dt] on all or none.
-        metadata: kept in ``index.json``; ``encoder`` is the fingerprint of the encoder.
+        batches: unit embeddings, image [B, D] and a text embedding [B, D], captions, or both; tokens [B, L, Dt] at
+            will.  All batches hold the same fields.
+        metadata: kept in ``index.json``; ``encoder`` is the fingerprint of the encoder, None where it is unknown.
         per_shard: rows of a file.
 
     Raises:
         ValueError: no ``encoder``, no batches, or values that ``EmbeddingShards`` would refuse.
     """
-    if not isinstance(metadata.get("encoder"), str):
-        raise ValueError("metadata needs 'encoder', the fingerprint of what made the embeddings")
+    if not isinstance(metadata.get("encoder", 0), str | None):
+        raise ValueError("metadata needs 'encoder', the fingerprint of what made the embeddings, or None if unknown")
     records: list[dict[str, Any]] = []
     shapes: dict[str, list[int]] | None = None
+    captions, empty = False, 0
     with new_folder(folder) as temporary:
-        for part in _regroup(track(batches, f"write {folder.name}"), per_shard):
+        for part in regroup(track(batches, f"write {folder.name}"), per_shard):
             path = temporary / f"{len(records):05d}.safetensors"
             tensors = pack(part)
-            found = {name: list(t.shape[1:]) for name, t in tensors.items() if name in FIELDS}
+            found = shapes_of(tensors)
             if shapes is not None and found != shapes:
                 raise ValueError(f"embeddings change their sizes from {shapes} to {found}")
             shapes = found
-            check_values(tensors, path.name)
+            refuse_faults(faults_of(tensors, path.name), folder, "nothing was written")
+            if texts := strings_of(tensors, "caption"):
+                captions, empty = True, empty + texts.empty()
             save(tensors, path)
             records.append(describe(path, len(part)))
         if not records or shapes is None:
             raise ValueError(f"no embeddings to write to '{folder}'")
-        fields = {"dim": shapes["image"][0], "shapes": shapes, "metadata": metadata}
-        write_manifest(temporary, FORMAT, records, **fields)
+        fields = {"dim": shapes["image"][0], "shapes": shapes, "captions": captions, "empty_captions": empty}
+        write_manifest(temporary, FORMAT, records, **fields, metadata=metadata)
     return [folder / record["name"] for record in records]
 
 
@@ -80,12 +80,10 @@ class EmbeddingShards(EmbeddingSource):
         checksum: also compare each file with its sha256.
 
     Attributes:
-        dim: D.
-        shapes: {"image": [D], "text": [D], "tokens": [L, Dt]}, without tokens where there are none.
-        metadata: as it was written.
+        empty_captions: samples whose caption is empty.
 
     Raises:
-        ValueError: something is missing, damaged, or not as it should be.
+        ValueError: something is missing, damaged, or not as it should be: all faults, counted, the first few named.
     """
 
     def __init__(
@@ -97,63 +95,76 @@ class EmbeddingShards(EmbeddingSource):
         checksum: bool = False,
     ) -> None:
         self.folder = Path(folder)
-        index = read_manifest(self.folder, FORMAT)
+        index = next((found for form in FORMATS if (found := read_manifest(self.folder, form))), None)
         if index is None:
             raise ValueError(f"no embeddings in '{folder}': its {MANIFEST} is missing or of another kind")
         self.metadata: dict[str, Any] = _field(index, "metadata", dict, self.folder)
         self.shapes: dict[str, list[int]] = _field(index, "shapes", dict, self.folder)
         self.dim: int = _field(index, "dim", int, self.folder)
+        self.has_captions = bool(index.get("captions", False))
+        self.empty_captions = int(index.get("empty_captions", 0))
         made_by = self.metadata.get("encoder")
         if encoder is not None and made_by != encoder:
             raise ValueError(f"'{folder}' was made by encoder '{made_by}', not '{encoder}'; embed again")
-        self.has_captions = False
         self._records: list[dict[str, Any]] = index["shards"]
         if not self._records:
             raise ValueError(f"'{self.folder / MANIFEST}' lists no shards; embed again")
         self._ends = list(accumulate(record["count"] for record in self._records))
         self._open: dict[int, dict[str, Tensor]] = {}
+        faults: list[str] = []
         for number, record in enumerate(track(self._records, "check the embeddings", len(self._records))):
-            self._check(number, record, values, checksum)
+            try:
+                faults += self._faults(number, record, values, checksum)
+            except ValueError as error:
+                faults.append(str(error))
+        refuse_faults(faults, self.folder)
 
     def __len__(self) -> int:
         return self._ends[-1]
 
     def __getitems__(self, indices: Sequence[int]) -> list[EmbeddingSample]:
-        """The samples at ``indices``, in that order."""
-        return [self._sample(index) for index in indices]
-
-    def _sample(self, index: int) -> EmbeddingSample:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        shard = bisect_right(self._ends, index)
-        row = index - (self._ends[shard - 1] if shard else 0)
-        tensors = self._tensors(shard)
-        tokens = tensors["tokens"][row].float() if "tokens" in tensors else None
-        image, text = tensors["image"][row].float(), tensors["text"][row].float()
-        return EmbeddingSample(image, text, tokens, key_of(tensors, row))
+        """The samples at ``indices``; the rows of one shard are read together."""
+        return by_part(indices, self._ends, self._samples)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}}  # mapped memory does not travel: workers map again
+
+    def _samples(self, shard: int, rows: np.ndarray) -> list[EmbeddingSample]:
+        tensors = self._tensors(shard)
+        at = torch.from_numpy(rows)
+        keys, captions = strings_of(tensors, "key"), strings_of(tensors, "caption")
+        image, text, tokens = (rows_at(tensors, name, at) for name in ("image", "text", "tokens"))
+        assert image is not None and keys is not None
+        return [
+            EmbeddingSample(
+                image[i],
+                None if text is None else text[i],
+                None if tokens is None else tokens[i],
+                keys[row],
+                None if captions is None else captions[row],
+            )
+            for i, row in enumerate(rows.tolist())
+        ]
 
     def _tensors(self, shard: int) -> dict[str, Tensor]:
         if shard not in self._open:
             self._open[shard] = load(self.folder / self._records[shard]["name"])
         return self._open[shard]
 
-    def _check(self, number: int, record: dict[str, Any], values: bool, checksum: bool) -> None:
+    def _faults(self, number: int, record: dict[str, Any], values: bool, checksum: bool) -> list[str]:
         path = self.folder / record["name"]
         if path.parent != self.folder or not path.is_file():
-            raise ValueError(f"no shard '{path}' although {MANIFEST} lists it; fetch or make it again")
+            return [f"no shard '{path}' although {MANIFEST} lists it; fetch or make it again"]
         check_file(path, record, checksum=checksum)
         tensors = self._tensors(number)
-        found = {name: list(t.shape[1:]) for name, t in tensors.items() if name in FIELDS}
-        if found != self.shapes:
-            raise ValueError(f"shard '{path}' holds {found} but {MANIFEST} says {self.shapes}")
-        rows = {name: len(tensors[name]) for name in (*found, "key_ends")}
+        found, rows = shapes_of(tensors), rows_of(tensors)
+        if found != self.shapes or found["image"] != [self.dim]:
+            return [f"shard '{path}' holds {found} but {MANIFEST} says {self.shapes} and dimension {self.dim}"]
+        if ("caption_ends" in rows) != self.has_captions:
+            return [f"shard '{path}' has {'no ' if self.has_captions else ''}captions but {MANIFEST} says otherwise"]
         if set(rows.values()) != {record["count"]}:
-            raise ValueError(f"shard '{path}' holds {rows} rows but {MANIFEST} says {record['count']}")
-        if values:
-            check_values(tensors, str(path))
+            return [f"shard '{path}' holds {rows} rows but {MANIFEST} says {record['count']}"]
+        return faults_of(tensors, str(path), values=values)
 
 
 def embedding_loader(
@@ -172,39 +183,3 @@ def _field(index: dict[str, Any], name: str, kind: type, folder: Path) -> Any:
     if not isinstance(index.get(name), kind):
         raise ValueError(f"'{folder / MANIFEST}' lacks '{name}'; embed again")
     return index[name]
-
-
-def _regroup(batches: Iterable[EmbeddingBatch], rows: int) -> Iterator[EmbeddingBatch]:
-    """The same samples in batches of ``rows``; the last one may be smaller."""
-    if rows < 1:
-        raise ValueError(f"{rows} rows per shard are too few; choose 1 or more")
-    waiting: list[EmbeddingBatch] = []
-    count = 0
-    for batch in batches:
-        waiting.append(batch.to("cpu"))
-        count += len(batch)
-        while count >= rows:
-            joined = _join(waiting)
-            yield joined.select(slice(0, rows))
-            waiting, count = [joined.select(slice(rows, None))], count - rows
-    if count:
-        yield _join(waiting)
-
-
-def _join(batches: Sequence[EmbeddingBatch]) -> EmbeddingBatch:
-    kinds = {(b.image.shape[1:], _row(b.text), _row(b.tokens), b.caption is None) for b in batches}
-    if len(kinds) > 1:
-        raise ValueError("embeddings of different sizes, or a text, tokens or captions on only some of them")
-    text = [b.text for b in batches if b.text is not None]
-    tokens = [b.tokens for b in batches if b.tokens is not None]
-    return EmbeddingBatch(
-        torch.cat([b.image for b in batches]),
-        torch.cat(text) if text else None,
-        torch.cat(tokens) if tokens else None,
-        tuple(key for b in batches for key in b.key),
-        tuple(caption for b in batches for caption in b.caption or ()) or None,
-    )
-
-
-def _row(values: Tensor | None) -> torch.Size | None:
-    return None if values is None else values.shape[1:]

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from data.batches import ImageBatch, ImageSample, collate_images
 from data.loader import position_loader
 from data.plan import PositionBatches
+from data.progress import track
 from data.shard_index import IndexedShards
 from data.source import ArrayImages as ArrayImages
 from data.source import ImageSource as ImageSource
@@ -36,6 +37,7 @@ _REASONS = (
     "bad label",
     "bad caption",
     "unreadable",
+    "no caption",
 )
 
 
@@ -75,6 +77,21 @@ class ShardImages(ImageSource):
         """How many different samples have been found bad so far, in all workers, by reason."""
         counts = torch.bincount(self._bad.to(torch.int64), minlength=len(_REASONS) + 1)[1:].tolist()
         return {reason: count for reason, count in zip(_REASONS, counts, strict=True) if count}
+
+    def halves(self) -> dict[str, list[int]]:
+        """Samples that are no pair, from the tars' headers alone: {"no picture": indices, "no caption": indices}."""
+        found: dict[str, list[int]] = {"no picture": [], "no caption": []}
+        for i in track(range(len(self)), "look for captions", len(self)):
+            extensions = self.shards.extensions(i)
+            if not any(ext.rpartition(".")[2] in IMAGE_EXTENSIONS for ext in extensions):
+                found["no picture"].append(i)
+            elif "txt" not in extensions:
+                found["no caption"].append(i)
+        return found
+
+    def pass_over(self, indices: Sequence[int], reason: str) -> None:
+        """Count these samples as bad, so that with ``skip_bad`` the next good ones take their places."""
+        self._bad[list(indices)] = _REASONS.index(reason) + 1
 
     def __getitem__(self, index: int) -> ImageSample:
         if not self.skip_bad:

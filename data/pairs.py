@@ -6,31 +6,58 @@ from pathlib import Path
 
 import numpy as np
 
+from data.captioned import captioned
 from data.catalog import open_images
 from data.embedding_source import EmbeddingSource, SelectedEmbeddings
-from data.embeddings import EmbeddingShards
-from data.manifest import MANIFEST
+from data.embeddings import FORMATS, EmbeddingShards
+from data.manifest import read_manifest
+from data.parquet_npy import ParquetNpy
+from data.parquet_npy_layout import is_parquet_npy
 from data.plan import sample_indices
 from data.source import ImageSource, SelectedImages
 
 Pairs = EmbeddingSource | ImageSource
 
 
-def open_pairs(where: str, split: str = "train", image_size: int | None = None) -> Pairs:
-    """The pairs of image and text that lie at ``where``.
+def open_pairs(
+    where: str,
+    split: str = "train",
+    image_size: int | None = None,
+    *,
+    skip_bad: bool = False,
+    normalise: bool = False,
+    values: bool = True,
+    in_memory: bool = True,
+) -> Pairs:
+    """The pairs of image and text that lie at ``where``: one of ``EmbeddingShards``, ``ParquetNpy``, ``ImageSource``.
+
+    An ``ImageSource`` gives every picture a caption: its own, or one made from its label.
 
     Args:
-        where: a folder of embedding shards, or captioned images as in ``data.catalog.open_images``.
-        split: of images that have several.
-        image_size: side in pixels of images.
+        where: a folder of embedding shards, a folder in the layout ``parquet_npy`` (``data.parquet_npy_layout``), or
+            pictures as in ``data.catalog.open_images``.
+        split: of pictures that have several.
+        image_size: side in pixels of pictures.
+        skip_bad: pass over pictures that do not decode and halves of pairs, counted, instead of raising.
+        normalise: scale the embeddings of ``parquet_npy`` to unit length; without it, other lengths are a fault.
+        values: look through all embeddings for values that no prior should see; False trusts them.
+        in_memory: see ``ParquetNpy``.
 
     Raises:
         ValueError: nothing there, or not what it should be.
     """
     folder = Path(where).expanduser()
-    if (folder / MANIFEST).is_file():
-        return EmbeddingShards(folder)
-    return open_images(where, split, image_size)
+    shards = any(read_manifest(folder, form) for form in FORMATS)
+    if normalise and not is_parquet_npy(folder):
+        raise ValueError(f"'{where}' is no parquet_npy folder; normalise only serves those")
+    if shards:
+        return EmbeddingShards(folder, values=values)
+    if is_parquet_npy(folder):
+        return ParquetNpy(folder, normalise=normalise, values=values, in_memory=in_memory)
+    if folder.is_dir() and not any((*folder.glob("nshards.txt"), *folder.glob("*/nshards.txt"))):
+        kinds = "embedding shards (index.json), parquet_npy (img_emb, metadata), pictures (<split>/nshards.txt)"
+        raise ValueError(f"nothing in '{where}' to learn a prior from; a folder of one of these: {kinds}")
+    return captioned(open_images(where, split, image_size, skip_bad=skip_bad))
 
 
 def hold_out(source: Pairs, count: int, *, seed: int) -> tuple[Pairs, Pairs]:

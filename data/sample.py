@@ -56,17 +56,32 @@ def captions(source: ImageSource) -> list[str]:
     Raises:
         ValueError: the source has no templates or a sample has no label.
     """
+    check_captionable(source)
+    labels = source.labels if isinstance(source, ArrayImages) else [source[i].y for i in range(len(source))]
+    return [caption_of(source, key, label) for key, label in zip(source.keys, labels, strict=True)]
+
+
+def check_captionable(source: ImageSource) -> None:
+    """Do nothing if the source has what captions are made from.
+
+    Raises:
+        ValueError: it has no class names or no templates.
+    """
     if not source.templates or not source.classes:
         raise ValueError(f"'{source.name}' has no class names or no templates to make captions from")
-    labels = source.labels if isinstance(source, ArrayImages) else [source[i].y for i in range(len(source))]
-    written = []
-    for key, label in zip(source.keys, labels, strict=True):
-        if label < 0:
-            raise ValueError(f"sample '{key}' of '{source.name}' has no label to make a caption from")
-        number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
-        template = source.templates[number % len(source.templates)]
-        written.append(template.replace("{}", source.classes[label]))
-    return written
+
+
+def caption_of(source: ImageSource, key: str, label: int) -> str:
+    """The caption of a sample: the name of its class in a template that its key chooses.
+
+    Raises:
+        ValueError: the sample has no label.
+    """
+    if label < 0:
+        raise ValueError(f"sample '{key}' of '{source.name}' has no label to make a caption from")
+    number = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
+    template = source.templates[number % len(source.templates)]
+    return template.replace("{}", source.classes[label])
 
 
 @cache

@@ -37,6 +37,10 @@ class ImageSource(Dataset[ImageSample]):
     def __getitem__(self, index: int) -> ImageSample:
         raise NotImplementedError
 
+    def bad(self) -> dict[str, int]:
+        """How many samples have been found bad and passed over so far, by reason."""
+        return {}
+
 
 def check_classes(classes: Sequence[str], where: str) -> None:
     """Refuse a list that gives two classes one name: their prompts could not be told apart.
@@ -133,6 +137,10 @@ class SelectedImages(ImageSource):
 
     def __getitem__(self, index: int) -> ImageSample:
         return self.source[self.indices[index]]
+
+    def bad(self) -> dict[str, int]:
+        """As the source, which may have other users."""
+        return self.source.bad()
 
 
 def choose_images(source: ImageSource, count: int | None, *, seed: int = 0, shuffle: bool = False) -> ImageSource:

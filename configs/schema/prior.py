@@ -74,15 +74,32 @@ class PriorConfig:
 
 
 @dataclass
+class EmbedDataConfig(DataConfig):
+    """Captioned images, or embeddings that exist already, whose captions are encoded anew.
+
+    Attributes:
+        shards: images as in DataConfig, a folder in the layout parquet_npy (``data.parquet_npy_layout``), or embedding
+            shards that keep captions.
+        normalise: scale the embeddings of parquet_npy to unit length; otherwise other lengths are a fault.
+        same_encoder: you know that ``model`` made the embeddings of parquet_npy; the shards then name it as their
+            encoder, which is unknown otherwise.
+    """
+
+    normalise: bool = False
+    same_encoder: bool = False
+
+
+@dataclass
 class EmbedConfig:
     """``robustclip embed``: images and captions become embedding shards.
 
     Attributes:
-        tokens: store the text tower's token states too.
+        text: what is kept of a text beside its embedding: ``tokens``, the text tower's token states (236 kB a pair at
+            ViT-L/14); ``caption``, from which training computes them; ``embedding``, nothing.
         device: ``auto`` takes a GPU where there is one.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    tokens: bool = True
+    data: EmbedDataConfig = field(default_factory=EmbedDataConfig)
+    text: Literal["tokens", "caption", "embedding"] = "tokens"
     device: str = "auto"
