@@ -161,17 +161,9 @@ def _curve_faults(tree: Any) -> list[str]:
 
 
 def _prior_faults(tree: Any, missing: set[str]) -> list[str]:
-    from modules.prior.network import PriorNetwork
+    from configs.priors import prior_faults
 
-    network = dict(tree["network"])
-    return _training_faults(tree, missing) + _tried(
-        "network", lambda: _on_meta(lambda: PriorNetwork(dim=network["dim_head"], **network))
-    )
-
-
-def _on_meta(build: Callable[[], object]) -> object:
-    with torch.device("meta"):
-        return build()
+    return _training_faults(tree, missing) + prior_faults(tree)
 
 
 def _threat(tree: Any, missing: set[str]) -> tuple[Threat, list[str]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -11,9 +13,10 @@ from torch import nn
 from configs.evaluation import evaluation_config
 from configs.families import ATTACKS, OBJECTIVES
 from configs.load import plain, to_yaml
-from configs.schema import EvaluateConfig, ModelConfig, ScorecardConfig
+from configs.schema import EvaluateConfig, ModelConfig, PriorConfig, ScorecardConfig
 from modules.encoders.clip import load_clip
 from modules.perturb.threat import Threat
+from modules.prior.storage import prior_metadata
 
 
 def show_plan(kind: str, name: str, config: Any) -> None:
@@ -113,11 +116,31 @@ def _scorecard_rows(config: ScorecardConfig) -> list[tuple[str, str]]:
     ]
 
 
-def _prior_rows(config: Any) -> list[tuple[str, str]]:
-    import torch
+def _prior_rows(config: PriorConfig) -> list[tuple[str, str]]:
+    look, held_out = config.validation, config.data.validation
+    rows = [("prior", _prior_sizes(config))]
+    if config.model is not None:
+        rows += [
+            ("computed by", f"{config.model.name} {config.model.pretrained}, what is not stored".replace(" ,", ","))
+        ]
+    if held_out:
+        pairs = f"{held_out:,} held-out pairs" if isinstance(held_out, int) else held_out
+        rows.append(("validation", f"{pairs}, every {look.every:,} steps, samples drawn in {look.sample_steps} steps"))
+    return [*rows, *_training_rows(config)]
 
+
+def _prior_sizes(config: PriorConfig) -> str:
     from train.prior import build_prior
 
+    if config.init is not None and not Path(config.init).exists():
+        return f"that of init={config.init}, which says its parameters"
+    if config.init is not None:
+        dims = [prior_metadata(config.init)["config"]["network"]["dim"]]
+    else:
+        dims = [_embedding_dim(config.model)] if config.model else [512, 768]
     with torch.device("meta"):
-        sizes = [f"{_count(build_prior(config, dim))} at D = {dim}" for dim in (512, 768)]
-    return [("prior", "; ".join(sizes)), *_training_rows(config)]
+        return "; ".join(f"{_count(build_prior(config, dim))} at D = {dim}" for dim in dims)
+
+
+def _embedding_dim(model: ModelConfig) -> int:
+    return load_clip(model.name, model.pretrained, image_size=model.image_size, weights=False).image.embedding_dim

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.load import load_config
+from configs.load import load_config, read_recipe
+
+NOT_SAID = "not-said"
+"""Stands in a dry run for a place or a file that is told later."""
 
 
 def run_job(
@@ -28,16 +31,18 @@ def run_job(
     if dry_run:
         from launch.dry_run import show_plan
 
-        show_plan(kind, name, load_config(kind, recipe, _told_later(kind, overrides)))
+        show_plan(kind, name, load_config(kind, recipe, _told_later(kind, recipe, overrides)))
         return
     config = load_config(kind, recipe, overrides)
     print(_JOBS[kind](name, config, out, command))
 
 
-def _told_later(kind: str, overrides: Sequence[str]) -> list[str]:
-    """A dry run needs no data: where none is said, a placeholder stands in."""
-    said = any(text.startswith("data.shards=") for text in overrides)
-    return list(overrides) if said or kind == "evaluate" else [*overrides, "data.shards=not-said"]
+def _told_later(kind: str, recipe: str, overrides: Sequence[str]) -> list[str]:
+    """A dry run needs no data and no file to go on from: where none is said, a placeholder stands in."""
+    later = [] if kind == "evaluate" else ["data.shards"]
+    later += ["init"] if read_recipe(kind, recipe).get("init") == "???" else []
+    said = [text.partition("=")[0] for text in overrides]
+    return [*overrides, *(f"{key}={NOT_SAID}" for key in later if key not in said)]
 
 
 def _finetune(name: str, config: Any, out: Path | None, command: str) -> str:
@@ -61,10 +66,13 @@ def _pretrain(name: str, config: Any, out: Path | None, command: str) -> str:
 
 
 def _prior(name: str, config: Any, out: Path | None, command: str) -> str:
-    from train.prior import train_prior
+    from train.prior import show_health, train_prior
     from train.runs import open_run
 
-    return f"prior: {train_prior(open_run(name, config, out, command=command))}"
+    run = open_run(name, config, out, command=command)
+    export = train_prior(run)
+    show_health(run.folder)
+    return f"prior: {export}"
 
 
 def _embed(name: str, config: Any, out: Path | None, command: str) -> str:

@@ -51,6 +51,8 @@ class SaveCheckpoints(Checkpoint):
 class MetricsTable(Callback):
     """Writes what the module logs to ``metrics.csv``; a run that goes on drops the lines after its checkpoint.
 
+    Callbacks before it may ``note`` values of their own, such as a validation's.
+
     Args:
         path: of the table.
         every: optimizer steps between lines.
@@ -60,9 +62,25 @@ class MetricsTable(Callback):
     def __init__(self, path: Path, /, *, every: int, start: int = 0) -> None:
         self.path, self.every = path, every
         self.rows: list[dict[str, str]] = []
+        self._noted: dict[str, float] = {}
         if start and path.is_file():
             with path.open(newline="") as file:
                 self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
+
+    @classmethod
+    def of(cls, trainer: pl.Trainer) -> MetricsTable | None:
+        """The trainer's table, where it has one."""
+        callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        return next((callback for callback in callbacks if isinstance(callback, cls)), None)
+
+    def note(self, values: dict[str, float]) -> None:
+        """Add values to the line of the step that ends now; it is written in any case."""
+        self._noted |= values
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write what was noted before the first step."""
+        if self._noted:
+            self._add(trainer, {})
 
     def on_train_batch_end(
         self,
@@ -75,16 +93,21 @@ class MetricsTable(Callback):
         """Note a line where one is due."""
         step = trainer.global_step
         last = int(self.rows[-1]["step"]) if self.rows else 0
-        if step == last or (step % self.every and step not in (1, trainer.max_steps)):
+        if step == last or (step % self.every and step not in (1, trainer.max_steps) and not self._noted):
             return
         metrics = {name: repr(float(value)) for name, value in sorted(trainer.callback_metrics.items())}
-        rate = repr(float(trainer.optimizers[0].param_groups[0]["lr"]))
-        self.rows.append({"step": str(step), **metrics, "lr": rate})
+        self._add(trainer, metrics | {"lr": repr(float(trainer.optimizers[0].param_groups[0]["lr"]))})
+
+    def _add(self, trainer: pl.Trainer, values: dict[str, str]) -> None:
+        noted = {name: repr(float(value)) for name, value in self._noted.items()}
+        self._noted = {}
+        self.rows.append({"step": str(trainer.global_step), **values, **noted})
         if trainer.is_global_zero:
             self._write()
 
     def _write(self) -> None:
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        found = dict.fromkeys(name for row in self.rows for name in row)
+        names = sorted(found, key=lambda name: name.startswith("val/"))  # what is in every line comes first
         buffer = io.StringIO()
         table = csv.DictWriter(buffer, names, restval="")
         table.writeheader()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
 
-from data.embeddings import EmbeddingShards, embedding_loader
-from data.images import training_loader
+from data.batches import collate_embeddings, collate_images
+from data.loader import position_loader
+from data.pairs import Pairs
 from data.plan import PositionBatches
 from data.source import ImageSource
 
@@ -25,7 +29,7 @@ class PositionedData(pl.LightningDataModule):
 
     def __init__(
         self,
-        source: ImageSource | EmbeddingShards,
+        source: Pairs,
         /,
         *,
         batch_size: int,
@@ -49,6 +53,27 @@ class PositionedData(pl.LightningDataModule):
             rank=trainer.global_rank,
             world_size=trainer.world_size,
         )
-        if isinstance(self.source, EmbeddingShards):
-            return embedding_loader(self.source, batches, self.workers, self.seed)
-        return training_loader(self.source, batches, self.workers, self.seed)
+        return position_loader(self.source, batches, collate_of(self.source), workers=self.workers, seed=self.seed)
+
+
+def collate_of(source: Pairs) -> Any:
+    """What makes a batch of a source's samples."""
+    return collate_images if isinstance(source, ImageSource) else collate_embeddings
+
+
+def whole_batches(count: int, batch_size: int) -> list[list[int]]:
+    """All indices 0 .. count - 1 in order, in batches of sizes that differ by one at most: none is nearly empty."""
+    parts = -(-count // batch_size)
+    edges = [count * i // parts for i in range(parts + 1)]
+    return [list(range(first, end)) for first, end in zip(edges, edges[1:], strict=False)]
+
+
+def one_pass(source: Pairs, batches: Sequence[list[int]], *, workers: int) -> DataLoader[Any]:
+    """Those batches of the source once; the global random state is left alone."""
+    return DataLoader(
+        source,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate_of(source),
+        generator=torch.Generator().manual_seed(0),
+    )

@@ -16,8 +16,7 @@ from pytorch_lightning.callbacks import Callback
 
 from configs.files import ConfigError
 from configs.schema import OptimizerConfig, TrainerConfig
-from data.embeddings import EmbeddingShards
-from data.source import ImageSource
+from data.pairs import Pairs
 from modules.lightning.optim import OptimizerSettings
 from train.callbacks import MetricsTable, SaveCheckpoints, StepProgress
 from train.datamodules import PositionedData
@@ -57,7 +56,7 @@ def step_of(checkpoint: Path | None) -> int:
 
 def fit(
     module: pl.LightningModule,
-    source: ImageSource | EmbeddingShards,
+    source: Pairs,
     run: Run,
     *,
     max_steps: int,
@@ -72,7 +71,7 @@ def fit(
         run: its config names trainer, data and seed.
         max_steps: optimizer steps.
         title: of the progress bar.
-        callbacks: further ones, e.g. the evaluation.
+        callbacks: further ones, e.g. the evaluation; they come before the table of metrics.
 
     Raises:
         ConfigError: Lightning refuses the devices or the strategy.

@@ -22,6 +22,7 @@ from configs.schema.prior import EmbedConfig as EmbedConfig
 from configs.schema.prior import NetworkConfig as NetworkConfig
 from configs.schema.prior import PriorConfig as PriorConfig
 from configs.schema.prior import PriorDataConfig as PriorDataConfig
+from configs.schema.prior import ValidationConfig as ValidationConfig
 from configs.schema.training import FinetuneConfig as FinetuneConfig
 from configs.schema.training import PretrainConfig as PretrainConfig
 

@@ -34,6 +34,7 @@ class DiffusionConfig:
     loss: Literal["l2", "l1", "huber"] = "l2"
     text_drop: float = 0.1
     image_drop: float = 0.1
+    clamp: bool = False
 
 
 @dataclass
@@ -47,28 +48,68 @@ class EMAConfig:
 
 @dataclass
 class PriorDataConfig:
-    """Embedding shards that ``robustclip embed`` wrote.
+    """Pairs of images and texts.
 
     Attributes:
-        shards: their folder.
+        shards: folder of embedding shards (``robustclip embed``), folder in the layout ``parquet_npy``, or captioned
+            images as for ``embed``; what is not stored there is computed while training, by the recipe's ``model``.
+        split: of images that have several.
+        validation: so many pairs are held out, or a folder of other ones; 0 validates nothing.
+        tokens: condition on the states of the text tokens too; false conditions on the text embedding alone.
+        skip_bad: train on without pictures that do not decode (counted).
+        normalise: scale the embeddings of ``parquet_npy`` to unit length.
+        same_encoder: you know that ``model`` made the embeddings of ``parquet_npy``; the prior then belongs to it, and
+            to an unknown encoder otherwise.
         batch_size: over all processes.
         workers: reading processes per training process.
     """
 
     shards: str = MISSING
+    split: str = "train"
+    validation: int | str = 0
+    tokens: bool = True
+    skip_bad: bool = False
+    normalise: bool = False
+    same_encoder: bool = False
     batch_size: int = 256
     workers: int = 0
 
 
 @dataclass
-class PriorConfig:
-    """``robustclip prior``: a DiffusionPrior learns an encoder's embeddings."""
+class ValidationConfig:
+    """When and how held-out pairs are looked at.
 
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    Attributes:
+        every: optimizer steps; before the first and after the last one too.
+        batch_size: pairs at a time on one device; no number but that of unrelated texts depends on it.
+        sample_steps: of the embeddings that are drawn for the texts.
+        bins: parts of the timesteps whose denoising loss is measured.
+    """
+
+    every: int = 1000
+    batch_size: int = 128
+    sample_steps: int = 64
+    bins: int = 10
+
+
+@dataclass
+class PriorConfig:
+    """``robustclip prior``: a DiffusionPrior learns an encoder's embeddings.
+
+    Attributes:
+        model: the CLIP whose embeddings these are; needed where something is computed while training.
+        init: file of a prior to go on from, e.g. to adapt it to a fine-tuned encoder.
+        network, diffusion: null takes those of ``init``, or the defaults.
+    """
+
+    model: ModelConfig | None = None
+    init: str | None = None
+    network: NetworkConfig | None = None
+    diffusion: DiffusionConfig | None = None
     ema: EMAConfig = field(default_factory=EMAConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     data: PriorDataConfig = field(default_factory=PriorDataConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     seed: int = 0
 

@@ -93,19 +93,26 @@ class TextEncoder(nn.Module):
         return F.normalize(z.float(), dim=-1)
 
     @torch.no_grad()
-    def token_states(self, texts: Sequence[str]) -> Tensor:
-        """States [N, L, D_text] after the final LayerNorm, zero behind each text's end token (DALL-E 2's prior)."""
+    def read(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Embeddings [N, D], L2-normalised, and token states [N, L, D_text], of one pass.
+
+        States are those after the final LayerNorm, zero behind each text's end token (DALL-E 2's prior).
+        """
         caught: list[Tensor] = []
         norm = self.model.ln_final if hasattr(self.model, "ln_final") else self.model.text.ln_final  # pyright: ignore
         hook = norm.register_forward_hook(lambda _module, _inputs, output: caught.append(output))  # pyright: ignore
         try:
             ids = self.tokenize(texts)
-            self.model.encode_text(ids)  # pyright: ignore[reportCallIssue]
+            z: Tensor = self.model.encode_text(ids)  # pyright: ignore[reportCallIssue]
         finally:
             hook.remove()
         end = ids.argmax(dim=1)  # the end token has the largest id
         keep = torch.arange(ids.shape[1], device=ids.device)[None] <= end[:, None]
-        return caught[0].float() * keep[..., None]
+        return F.normalize(z.float(), dim=-1), caught[0].float() * keep[..., None]
+
+    def token_states(self, texts: Sequence[str]) -> Tensor:
+        """States [N, L, D_text] of the text tokens, as in ``read``."""
+        return self.read(texts)[1]
 
 
 @dataclass

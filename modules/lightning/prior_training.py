@@ -1,94 +1,145 @@
-"""Trains a diffusion prior on embeddings, with a moving average of its weights."""
+"""Trains a diffusion prior on pairs of embeddings, with a moving average of its weights."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from modules import noise
 from modules.lightning.optim import OptimizerSettings
+from modules.lightning.tally import Tally
 from modules.prior.diffusion import DiffusionPrior
+from modules.prior.health import health, measures, validation_loss
+from modules.prior.pair_encoder import PairEncoder
+
+LIVE_LOSS = "loss_live"
 
 
-class EmbeddedPairs(Protocol):
-    """Image and text embeddings of one encoder: what the prior is trained on."""
+@dataclass(frozen=True)
+class EMASettings:
+    """The moving average of the weights.
 
-    @property
-    def image(self) -> Tensor:
-        """[B, D] image embeddings."""
-        ...
+    Args:
+        beta: weight of the old average at an update.
+        every: optimizer steps between updates.
+        after: up to this step the average is a plain copy.
 
-    @property
-    def text(self) -> Tensor:
-        """[B, D] text embeddings."""
-        ...
+    Raises:
+        ValueError: a value is out of range.
+    """
 
-    @property
-    def tokens(self) -> Tensor | None:
-        """[B, L, D] states of the text tokens, zero after the end of the text."""
-        ...
+    beta: float = 0.9999
+    every: int = 10
+    after: int = 100
 
-    @property
-    def key(self) -> tuple[str, ...]:
-        """B names of the samples."""
-        ...
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta < 1:
+            raise ValueError(f"beta={self.beta}: must be in [0, 1)")
+        if self.every < 1 or self.after < 0:
+            raise ValueError(f"every={self.every}, after={self.after}: must be at least 1 and 0")
+
+    def weight(self, step: int) -> float | None:
+        """Weight of the old average after ``step`` steps; None where no update is due."""
+        if step % self.every:
+            return None
+        return 0.0 if step <= self.after else self.beta
 
 
 class PriorTraining(pl.LightningModule):
-    """The prior's loss, its moving average, and the health of what it predicts.
+    """The prior's loss, its moving average, and the health of what that predicts.
 
-    Everything under ``val/`` is measured on the moving average, the weights that are kept.
+    Everything under ``val/`` but ``val/loss_live`` is measured on the moving average, the weights that are kept.
 
     Args:
         prior: what to train.
+        pairs: makes pairs of a batch; takes stored ones as they are where None.
         settings: optimiser and schedule.
-        ema_beta: weight of the old average at an update.
-        ema_every: optimiser steps between updates.
-        ema_after: up to this step the average is a plain copy.
-        sample_steps: of the samples drawn at validation; at most the prior's own number is used.
-        seed: of steps, noise and drops.
+        ema: of the moving average.
+        sample_steps: of the embeddings drawn at validation; at most the prior's own number is used.
+        bins: parts of the timesteps whose denoising loss is measured.
+        seed: of steps, noise, drops and dropout.
     """
 
     def __init__(
         self,
         prior: DiffusionPrior,
+        pairs: PairEncoder | None = None,
         /,
         *,
         settings: OptimizerSettings,
-        ema_beta: float = 0.9999,
-        ema_every: int = 10,
-        ema_after: int = 100,
+        ema: EMASettings | None = None,
         sample_steps: int = 64,
+        bins: int = 10,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 <= ema_beta < 1:
-            raise ValueError(f"ema_beta={ema_beta}: must be in [0, 1)")
-        if ema_every < 1 or ema_after < 0:
-            raise ValueError(f"ema_every={ema_every}, ema_after={ema_after}: must be at least 1 and 0")
         self.prior = prior.train()
         self.ema_prior = copy.deepcopy(prior).requires_grad_(False)
-        self.settings = settings
-        self.ema_beta, self.ema_every, self.ema_after = ema_beta, ema_every, ema_after
-        self.sample_steps = min(sample_steps, prior.noise_scheduler.timesteps)
-        self.seed = seed
+        self.pairs = pairs or PairEncoder(dim=prior.embedding_dim)
+        self.settings, self.ema, self.seed = settings, ema or EMASettings(), seed
+        self.sample_steps, self.bins = min(sample_steps, prior.noise_scheduler.timesteps), bins
+        self._losses: list[Tensor] = []
+        self._tally = Tally([])
 
     def configure_optimizers(self) -> Any:
         """AdamW on the prior, and the schedule."""
         return self.settings.build(self.prior.named_parameters())
 
-    def training_step(self, batch: EmbeddedPairs, batch_idx: int) -> Tensor:
-        """Mean loss of the batch, at steps and noise that belong to each sample."""
-        with noise.samples(noise.keys_of(batch.key), seed=self.seed, draw=self.global_step):
-            losses = self.prior.loss_per_sample(batch.image, batch.text, batch.tokens)
-        loss = losses.mean()
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(losses))
-        return loss
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Mean loss of the batch, at timesteps and noise that belong to each sample and its place in the stream.
+
+        Raises:
+            ValueError: the batch cannot be trained on, or its loss is not finite.
+        """
+        pairs = self.pairs.to(self.device)(batch)
+        first = self._position(batch_idx, len(pairs.key))
+        names = [f"{key}@{first + i}" for i, key in enumerate(pairs.key)]
+        with noise.samples(noise.keys_of(names), seed=self.seed), self._dropout(first):
+            losses = self.prior.loss_per_sample(pairs.image, pairs.text, pairs.tokens)
+        broken = ~losses.detach().isfinite()
+        if broken.any():
+            worst = pairs.key[int(broken.int().argmax())]
+            raise ValueError(
+                f"the loss of {int(broken.sum())} of {len(losses)} samples, such as {worst!r}, is not finite at step "
+                f"{self.global_step}; lower optimizer.lr, set trainer.clip, or use another trainer.precision"
+            )
+        self._log_loss(losses.mean(), batch_idx)
+        return losses.mean()
+
+    def _accumulated(self) -> int:
+        return 1 if self._trainer is None else self._trainer.accumulate_grad_batches
+
+    def _position(self, batch_idx: int, size: int) -> int:
+        """Place of the batch's first sample in the endless stream that all processes read.
+
+        Noise hangs on it, so that neither accumulation nor the number of processes changes a sample's noise, and a
+        sample that comes twice in a step meets two.
+        """
+        micro, trainer = self._accumulated(), self._trainer
+        rank, world = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+        return ((self.global_step * micro + batch_idx % micro) * world + rank) * size
+
+    @contextmanager
+    def _dropout(self, position: int) -> Iterator[None]:
+        """Dropout drawn from seed and position: a resumed run draws what an unbroken one would have drawn."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(int(noise.keys_of([f"dropout/{self.seed}/{position}"])))
+            yield
+
+    def _log_loss(self, loss: Tensor, batch_idx: int) -> None:
+        """Log the mean over a step's batches and over the processes, once a step."""
+        micro = self._accumulated()
+        self._losses = [*(self._losses if batch_idx % micro else []), loss.detach()]
+        if len(self._losses) == micro:
+            self.log("train/loss", torch.stack(self._losses).mean(), sync_dist=True, batch_size=1)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step the optimiser, then update the average where that is due.
@@ -97,9 +148,9 @@ class PriorTraining(pl.LightningModule):
         would miss the update.
         """
         super().optimizer_step(*args, **kwargs)
-        step = self.global_step + 1  # Lightning counts the step only after this hook
-        if step % self.ema_every == 0:
-            self._average(0.0 if step <= self.ema_after else self.ema_beta)
+        beta = self.ema.weight(self.global_step + 1)  # Lightning counts the step only after this hook
+        if beta is not None:
+            self._average(beta)
 
     @torch.no_grad()
     def _average(self, beta: float) -> None:
@@ -108,31 +159,30 @@ class PriorTraining(pl.LightningModule):
             if current.requires_grad:
                 average.lerp_(current, 1 - beta)
 
-    @torch.no_grad()
-    def validation_step(self, batch: EmbeddedPairs, batch_idx: int) -> None:
-        """Log the loss, and how near samples come to their image, their text and another text.
+    def on_validation_epoch_start(self) -> None:
+        """Start to count anew."""
+        self._tally = Tally([*measures(self.prior.noise_scheduler.timesteps, self.bins), LIVE_LOSS])
 
-        Healthy: image 0.75 or more, text near the baseline, unrelated below 0.1.
-        """
-        with noise.samples(noise.keys_of(batch.key), seed=self.seed):
-            losses = self.ema_prior.loss_per_sample(batch.image, batch.text, batch.tokens, stream="val")
-            predicted = self.ema_prior.sample(batch.text, batch.tokens, steps=self.sample_steps, stream="val/sample")
-        values = {
-            "val/loss": losses,
-            "val/similarity_image": F.cosine_similarity(predicted, batch.image, dim=-1),
-            "val/similarity_text": F.cosine_similarity(predicted, batch.text, dim=-1),
-            "val/baseline": F.cosine_similarity(batch.image, batch.text, dim=-1),
-        }
-        if len(losses) > 1:  # a single sample has no unrelated text
-            unrelated = batch.text.roll(1, dims=0)
-            values["val/similarity_unrelated"] = F.cosine_similarity(predicted, unrelated, dim=-1)
-        self.log_dict(
-            {name: value.mean() for name, value in values.items()},
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=len(losses),
-        )
+    @torch.no_grad()
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Count the health of the average on a batch, and the loss of the weights in training."""
+        pairs = self.pairs.to(self.device)(batch)
+        with noise.samples(noise.keys_of(pairs.key), seed=self.seed):
+            self._tally.add(health(self.ema_prior, pairs, sample_steps=self.sample_steps, bins=self.bins))
+            self._tally.add({LIVE_LOSS: validation_loss(self.prior, pairs)})
+
+    def validated(self) -> dict[str, float]:
+        """Means over all samples of all processes since ``on_validation_epoch_start``; every process must ask."""
+
+        def add_up(sums: Tensor) -> Tensor:
+            strategy = self.trainer.strategy
+            return sums if self.trainer.world_size == 1 else strategy.reduce(sums.to(self.device), reduce_op="sum")
+
+        return {f"val/{name}": value for name, value in self._tally.means(add_up).items()}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means."""
+        self.log_dict(self.validated())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the checkpoint is, in plain values that a restricted unpickler reads."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -25,6 +27,7 @@ def _embeddings(tokens: bool) -> EmbeddingBatch:
             torch.full((4,), float(-i)),
             torch.full((2, 3), float(i)) if tokens else None,
             f"k{i}",
+            f"text {i}" if tokens else None,
         )
         for i in range(5)
     ]
@@ -81,7 +84,8 @@ def test_embeddings_are_selected_with_their_tokens(tokens: bool) -> None:
     part = _embeddings(tokens).select([4, 0])
     assert part.key == ("k4", "k0")
     assert part.image[:, 0].tolist() == [4, 0]
-    assert part.text[:, 0].tolist() == [-4, 0]
+    assert part.text is not None and part.text[:, 0].tolist() == [-4, 0]
+    assert part.caption == (("text 4", "text 0") if tokens else None)
     assert (part.tokens is not None) == tokens
     if part.tokens is not None:
         assert part.tokens[:, 0, 0].tolist() == [4, 0]
@@ -93,8 +97,9 @@ def test_moving_changes_the_pixels_dtype_and_never_the_labels() -> None:
     assert moved.y.dtype == torch.int64
     assert moved.key == _images().key
     pairs = _embeddings(tokens=True).to("meta")
+    assert pairs.text is not None and pairs.tokens is not None
     assert {pairs.image.device.type, pairs.text.device.type} == {"meta"}
-    assert pairs.tokens is not None
+    assert pairs.caption == _embeddings(tokens=True).caption
     assert pairs.tokens.device.type == "meta"
 
 
@@ -112,6 +117,30 @@ def test_tokens_on_some_samples_only_are_refused() -> None:
     ]
     with pytest.raises(ValueError, match="sample 'b' has no tokens"):
         collate_embeddings(samples)
+
+
+@pytest.mark.parametrize("missing", ["text", "caption"])
+def test_a_text_or_a_caption_on_some_samples_only_is_refused(missing: str) -> None:
+    whole = EmbeddingSample(torch.zeros(4), torch.zeros(4), None, "a", "words")
+    with pytest.raises(ValueError, match=f"sample 'b' has no {missing}"):
+        collate_embeddings([whole, replace(whole, key="b", **{missing: None})])
+
+
+def test_captions_alone_are_a_text() -> None:
+    samples = [EmbeddingSample(torch.full((4,), float(i)), None, None, f"k{i}", f"text {i}") for i in range(3)]
+    part = collate_embeddings(samples).to("cpu", dtype=torch.float16).select([2, 1])
+    assert part.text is None and part.tokens is None
+    assert part.caption == ("text 2", "text 1") and part.image[:, 0].tolist() == [2, 1]
+    with pytest.raises(ValueError, match="one length"):
+        EmbeddingBatch(part.image, None, None, part.key, ("one",))
+
+
+def test_captions_of_pictures_travel_where_all_have_one() -> None:
+    samples = [ImageSample(torch.zeros(3, 2, 2), 0, f"k{i}", f"text {i}") for i in range(3)]
+    batch = collate_images(samples)
+    assert batch.caption == ("text 0", "text 1", "text 2")
+    assert batch.to("cpu").select(torch.tensor([False, True, True])).caption == ("text 1", "text 2")
+    assert collate_images([*samples, replace(samples[0], key="k3", caption=None)]).caption is None
 
 
 def test_empty_and_uneven_batches_are_refused() -> None:

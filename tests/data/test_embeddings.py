@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from data.batches import EmbeddingBatch
+from data.embedding_tensors import load
 from data.embeddings import EmbeddingShards, embedding_loader, write_embeddings
 from data.plan import PositionBatches
 
@@ -43,6 +44,7 @@ def test_what_is_written_is_read_back(tokens: bool, per_shard: int, tmp_path: Pa
         sample, one = source[i], wanted[i]
         assert sample.key == one.key[0] == f"né/{i}"
         assert torch.equal(sample.image, one.image[0])
+        assert sample.text is not None and one.text is not None
         assert torch.equal(sample.text, one.text[0])
         assert (sample.tokens is None) == (one.tokens is None) == (not tokens)
         if sample.tokens is not None and one.tokens is not None:
@@ -131,6 +133,55 @@ def test_the_encoder_must_be_named_and_must_fit(tmp_path: Path) -> None:
     write_embeddings(tmp_path / "e", [_batch(2)], META)
     with pytest.raises(ValueError, match="made by encoder 'tiny-vit:abc', not 'other'"):
         EmbeddingShards(tmp_path / "e", encoder="other")
+
+
+def _captioned(count: int, start: int = 0, *, text: bool = False) -> EmbeddingBatch:
+    batch = _batch(count, start)
+    captions = tuple("" if i % 4 == 3 else f" né {i}" for i in range(start, start + count))
+    return EmbeddingBatch(batch.image, batch.text if text else None, None, batch.key, captions)
+
+
+@pytest.mark.parametrize("text", [True, False])
+def test_captions_are_kept_with_or_without_their_embeddings(text: bool, tmp_path: Path) -> None:
+    write_embeddings(tmp_path / "e", [_captioned(7, text=text), _captioned(5, 7, text=text)], META, per_shard=5)
+    source = EmbeddingShards(tmp_path / "e")
+    assert source.has_captions and source.empty_captions == 3
+    assert ("text" in source.shapes) == text
+    found = source.__getitems__([11, 0, 5, 4, 9])
+    assert [s.caption for s in found] == ["", "né 0", "né 5", "né 4", "né 9"]
+    assert [s.key for s in found] == ["né/11", "né/0", "né/5", "né/4", "né/9"]
+    assert torch.equal(found[2].image, _batch(7).image[5]) and torch.equal(found[4].image, _batch(5, 7).image[2])
+    assert all((sample.text is not None) == text for sample in found)
+    (batch,) = embedding_loader(source, PositionBatches(n=12, batch_size=12, seed=0, limit=1), 2, seed=0)
+    assert batch.caption is not None and set(batch.caption) == {"", *(f"né {i}" for i in range(12) if i % 4 != 3)}
+
+
+def test_an_image_embedding_without_any_text_is_refused(tmp_path: Path) -> None:
+    batch = EmbeddingBatch(_batch(2).image, None, None, ("a", "b"))
+    with pytest.raises(ValueError, match="neither text embeddings nor captions"):
+        write_embeddings(tmp_path / "e", [batch], META)
+
+
+def test_captions_on_some_batches_only_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="captions on only some"):
+        write_embeddings(tmp_path / "e", [_captioned(2, text=True), _batch(2, 2)], META)
+
+
+def test_shards_of_the_first_format_are_read(tmp_path: Path) -> None:
+    write_embeddings(tmp_path / "e", _batches(), META)
+    index = json.loads((tmp_path / "e" / "index.json").read_text())
+    old = {name: value for name, value in index.items() if name not in ("captions", "empty_captions")}
+    (tmp_path / "e" / "index.json").write_text(json.dumps({**old, "format": "robustclip-embeddings/1"}))
+    source = EmbeddingShards(tmp_path / "e")
+    assert len(source) == 30 and not source.has_captions
+    assert source[3].caption is None and source[3].text is not None
+
+
+def test_numbers_that_are_no_floats_are_refused(tmp_path: Path) -> None:
+    batch = _batch(3)
+    whole = EmbeddingBatch(batch.image.mul(1e3).long(), batch.text, None, batch.key)
+    with pytest.raises(ValueError, match="'image' holds int64 numbers; embeddings are floats"):
+        write_embeddings(tmp_path / "e", [whole], META)
 
 
 # --- planted faults in a written folder
@@ -228,3 +279,27 @@ def test_a_sample_outside_the_source_is_refused(written: Path) -> None:
     for index in (-1, 30):
         with pytest.raises(IndexError, match=f"sample {index} of 30"):
             source[index]
+
+
+def test_the_faults_of_all_shards_are_told_together(written: Path) -> None:
+    (written / "00000.safetensors").unlink()
+    whole = load_file(written / "00001.safetensors")
+    _replace(written / "00001.safetensors", image=whole["image"] * torch.nan, text=whole["text"] * 0)
+    path = written / "00002.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="has 4 faults: no shard .*not finite; .*zero vectors; .*bytes but index.json"):
+        EmbeddingShards(written)
+
+
+def test_a_damaged_table_of_captions_is_found(tmp_path: Path) -> None:
+    (path,) = write_embeddings(tmp_path / "e", [_captioned(5)], META)
+    ends = load(path)["caption_ends"].clone()
+    for damage in (ends.flip(0), ends + 1):
+        _replace(path, caption_ends=damage)
+        with pytest.raises(ValueError, match=r"ends of the captions do not fit their \d+ bytes"):
+            EmbeddingShards(tmp_path / "e")
+    index = json.loads((path.parent / "index.json").read_text())
+    _replace(path, caption_ends=ends)
+    (path.parent / "index.json").write_text(json.dumps({**index, "captions": False}))
+    with pytest.raises(ValueError, match="has captions but index.json says otherwise"):
+        EmbeddingShards(tmp_path / "e")
