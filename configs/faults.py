@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, get_args
 
 import torch
@@ -53,6 +54,7 @@ def component_faults(kind: str, config: Any, missing: set[str]) -> list[str]:
         "evaluate": _evaluate_faults,
         "scorecard": _scorecard_faults,
         "prior": _prior_faults,
+        "tune": _tune_faults,
         "pretrain": _training_faults,
         "embed": lambda tree, missing: _positive(tree, "data.batch_size"),
     }
@@ -119,7 +121,7 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
         ]
         said = component(node, name, without=ATTACK_ROUTING)
         faults += _family_faults(ATTACKS, f"attacks.{name}", said, threat=threat)
-    offered = _probe_offer() if tree["defenses"] else {}
+    offered = probe_offer() if tree["defenses"] else {}
     for name, node in tree["defenses"].items():
         said = component(node, name)
         faults += _family_faults(DEFENSES, f"defenses.{name}", said, **offered)
@@ -144,6 +146,12 @@ def _scorecard_faults(tree: Any, missing: set[str]) -> list[str]:
         faults += [f"strength.{over}: {value} is below {least}" for value in strength[over] if value < least]
     faults += _positive(tree, "probes", "strength.limit", "certify.picks", "certify.looks")
     # the defence is told of under its own key, not under that of the evaluation it becomes
+def _tune_faults(tree: Any, missing: set[str]) -> list[str]:
+    from configs.tuning import tuning_faults
+
+    return tuning_faults(tree, missing)
+
+
     return list(dict.fromkeys(fault.replace(f"defenses.{tree['defense'].get('name')}", "defense") for fault in faults))
 
 
@@ -185,7 +193,9 @@ def _family_faults(family: Family[Any], place: str, node: Any, **offered: Any) -
     return [f"{place}: {fault}" for fault in faults]
 
 
-def _probe_offer() -> dict[str, Any]:
+@cache
+def probe_offer() -> dict[str, Any]:
+    """What a defence may ask for, in miniature: enough to try whether its settings fit together."""
     from modules.prior.diffusion import DiffusionPrior
     from modules.prior.network import PriorNetwork
     from modules.prior.schedule import NoiseSchedule

@@ -23,5 +23,6 @@ def _inert(value: Any) -> Any:
     if isinstance(value, dict):
         return {_inert(name): _inert(held) for name, held in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_inert(held) for held in value)
+        held = [_inert(each) for each in value]
+        return type(value)(*held) if hasattr(value, "_fields") else type(value)(held)  # a named tuple takes them apart
     return value

@@ -179,6 +179,19 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, side by side on one page.")],
     out: Out = None,
 ) -> None:
+@app.command()
+def tune(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+    """Search the settings of a defence, by their adaptive worst case, and say whether any beats no defence.
+
+    Settings are chosen on a tuning split and judged on another one.  Started again, it goes on where it stopped.
+
+    Example: robustclip tune clipure_diff_tiny prior=prior.safetensors search.steps=[1,3] --out runs/tuned
+    """
+    from launch.tuning import run_tune
+
+    run_tune(recipe, overrides or [], out, command=_command(), dry_run=dry_run)
+
+
     """Write one self-contained page about one or more runs.
 
     Example: robustclip report runs/demo --out report

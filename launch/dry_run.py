@@ -31,8 +31,8 @@ def show_plan(kind: str, name: str, config: Any) -> None:
         "evaluate": _evaluate_rows,
         "scorecard": _scorecard_rows,
         "prior": _prior_rows,
-        "embed": lambda config: _model_rows(config.model),
-        "pretrain": lambda config: _model_rows(ModelConfig(name="tiny")) + _training_rows(config),
+        "embed": lambda config: model_rows(config.model),
+        "pretrain": lambda config: model_rows(ModelConfig(name="tiny")) + _training_rows(config),
     }[kind](config)
     for label, value in rows:
         table.add_row(label, value)
@@ -45,7 +45,8 @@ def _count(module: nn.Module) -> str:
     return f"{sum(parameter.numel() for parameter in module.parameters()):,} parameters"
 
 
-def _model_rows(config: ModelConfig) -> list[tuple[str, str]]:
+def model_rows(config: ModelConfig) -> list[tuple[str, str]]:
+    """What a model is: sizes and counts, for people."""
     clip = load_clip(config.name, config.pretrained, image_size=config.image_size, weights=False)
     size = clip.image.image_size
     return [
@@ -75,7 +76,7 @@ def _training_rows(config: Any) -> list[tuple[str, str]]:
 
 def _finetune_rows(config: Any) -> list[tuple[str, str]]:
     threat = Threat(config.threat.norm, config.threat.eps)
-    rows = _model_rows(config.model)
+    rows = model_rows(config.model)
     rows += [
         ("objective", str(OBJECTIVES.settings(config.objective)[0].__name__)),
         ("inner attack", repr(ATTACKS.build(config.attack, threat=threat))),
@@ -87,7 +88,7 @@ def _finetune_rows(config: Any) -> list[tuple[str, str]]:
 
 
 def _evaluate_rows(config: EvaluateConfig) -> list[tuple[str, str]]:
-    return _model_rows(config.model) + _evaluation_rows(config)
+    return model_rows(config.model) + _evaluation_rows(config)
 
 
 def _evaluation_rows(config: EvaluateConfig) -> list[tuple[str, str]]:
@@ -107,7 +108,7 @@ def _scorecard_rows(config: ScorecardConfig) -> list[tuple[str, str]]:
     from configs.scorecard import defense_name
 
     return [
-        *_model_rows(config.model),
+        *model_rows(config.model),
         ("images", f"{config.data.limit or 'all'} of {config.data.shards}, {config.data.split}"),
         ("in the ball", f"{config.threat.norm}, {config.threat.eps * 255:g}/255"),
         ("defence", defense_name({"defense": config.defense})),

@@ -10,6 +10,7 @@ import pytest
 from launch.evaluation import run_evaluation
 from launch.job import run_job
 from launch.scorecard import run_scorecard
+from launch.tuning import run_tune
 
 RECIPES = Path(__file__).parents[1] / "configs" / "recipes"
 FILES = sorted(RECIPES.rglob("*.yaml"))
@@ -17,7 +18,15 @@ FILES = sorted(RECIPES.rglob("*.yaml"))
 
 def test_there_are_recipes() -> None:
     assert len(FILES) >= 15
-    assert {file.parent.name for file in FILES} == {"finetune", "prior", "embed", "evaluate", "pretrain", "scorecard"}
+    assert {file.parent.name for file in FILES} == {
+        "finetune",
+        "prior",
+        "embed",
+        "evaluate",
+        "pretrain",
+        "scorecard",
+        "tune",
+    }
 
 
 @pytest.mark.parametrize("file", FILES, ids=[f"{f.parent.name}/{f.stem}" for f in FILES])
@@ -35,6 +44,9 @@ def test_a_recipe_is_accepted_by_a_dry_run(file: Path, capsys: pytest.CaptureFix
         run_evaluation("tiny" if name != "checkpoint" else "ViT-L-14", name, model, None, dry_run=True, command="")
     elif kind == "scorecard":
         run_scorecard("tiny", [], name, None, dry_run=True, command="")
+    elif kind == "tune":
+        told = ["data.shards=not-said", "data.tune_shards=nor-these"] if name.endswith("vit_l14") else []
+        run_tune(name, [*told, "prior=not-said"], None, dry_run=True, command="")
     else:
         run_job(kind, name, [], None, dry_run=True, command="")
     shown = capsys.readouterr().out

@@ -25,6 +25,10 @@ from configs.schema.prior import PriorDataConfig as PriorDataConfig
 from configs.schema.prior import ValidationConfig as ValidationConfig
 from configs.schema.training import FinetuneConfig as FinetuneConfig
 from configs.schema.training import PretrainConfig as PretrainConfig
+from configs.schema.tuning import JudgedConfig as JudgedConfig
+from configs.schema.tuning import RungConfig as RungConfig
+from configs.schema.tuning import TuneConfig as TuneConfig
+from configs.schema.tuning import TuneDataConfig as TuneDataConfig
 
 KINDS: dict[str, type] = {
     "finetune": FinetuneConfig,
@@ -32,5 +36,6 @@ KINDS: dict[str, type] = {
     "embed": EmbedConfig,
     "evaluate": EvaluateConfig,
     "scorecard": ScorecardConfig,
+    "tune": TuneConfig,
     "pretrain": PretrainConfig,
 }

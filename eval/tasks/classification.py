@@ -101,7 +101,7 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: b
         ValueError: what ``data.catalog.open_images`` and the head refuse.
     """
     assert clip.text is not None, "a task needs the text tower"
-    source = open_images(config.shards, config.split, clip.image.image_size)
+    source = chosen_images(name, config, clip.image.image_size, shuffle=shuffle)
     templates = config.templates or list(source.templates)
     if not source.classes:
         raise ConfigError(f"tasks.{name}: {config.shards} names no classes; put a classnames.txt beside the shards")
@@ -122,11 +122,28 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: b
             tuning = None  # not every set has a tuning split; who needs one says so
     return ClassificationTask(
         dataset=name,
-        source=choose_images(_listed(name, config, source), config.limit, shuffle=shuffle),
+        source=source,
         head=zero_shot_head(clip.text, source.classes, templates, logit_scale=clip.logit_scale),
         blank=blank_embedding(clip.text, templates),
         tuning=tuning and choose_images(tuning, config.limit),
     )
+
+
+def chosen_images(name: str, config: TaskConfig, image_size: int | None, *, shuffle: bool = False) -> ImageSource:
+    """The images that a recipe's task judges.
+
+    Args:
+        name: of the data set in the results.
+        config: what the recipe says.
+        image_size: side in pixels; None keeps the pictures' own sizes.
+        shuffle: as for ``classification_task``.
+
+    Raises:
+        ConfigError: the list of images cannot be read.
+        ValueError: what ``data.catalog.open_images`` refuses, or the list names images that are not there.
+    """
+    source = open_images(config.shards, config.split, image_size)
+    return choose_images(_listed(name, config, source), config.limit, shuffle=shuffle)
 
 
 def _listed(name: str, config: TaskConfig, source: ImageSource) -> ImageSource:

@@ -26,6 +26,7 @@ COMMANDS = [
     "prior",
     "evaluate",
     "scorecard",
+    "tune",
     "report",
     "compare",
     "data make",
