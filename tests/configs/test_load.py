@@ -134,7 +134,7 @@ def test_unknown_recipes_suggest_what_is_near() -> None:
     assert "fare_vit_l14_eps4" in faults("finetune", "fare_vit_l14")[0]
     assert faults("finetune", "../finetune/" + FARE)[0].startswith("unknown finetune recipe")
     assert faults("finetune", "nothing.yaml") == ["no recipe at nothing.yaml"]
-    assert set(recipe_names("prior")) == {"prior_tiny", "prior_vit_b32", "prior_vit_l14"}
+    assert {"prior_tiny", "prior_vit_b32", "prior_vit_l14"} < set(recipe_names("prior"))
 
 
 @pytest.mark.parametrize("text", ["steps", "=3", "a b=3", "-x=1"])
