@@ -125,7 +125,7 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
     for name, node in tree["defenses"].items():
         said = component(node, name)
         faults += _family_faults(DEFENSES, f"defenses.{name}", said, **offered)
-        if said["name"] == "clipure_diff" and tree["prior"] is None:
+        if said.get("name") in DEFENSES.members and "prior" in DEFENSES.needs(said) and tree["prior"] is None:
             faults.append(f"defenses.{name} needs a prior; say prior=FILE (robustclip prior makes one)")
     return faults + _curve_faults(tree)
 
@@ -146,13 +146,13 @@ def _scorecard_faults(tree: Any, missing: set[str]) -> list[str]:
         faults += [f"strength.{over}: {value} is below {least}" for value in strength[over] if value < least]
     faults += _positive(tree, "probes", "strength.limit", "certify.picks", "certify.looks")
     # the defence is told of under its own key, not under that of the evaluation it becomes
+    return list(dict.fromkeys(fault.replace(f"defenses.{tree['defense'].get('name')}", "defense") for fault in faults))
+
+
 def _tune_faults(tree: Any, missing: set[str]) -> list[str]:
     from configs.tuning import tuning_faults
 
     return tuning_faults(tree, missing)
-
-
-    return list(dict.fromkeys(fault.replace(f"defenses.{tree['defense'].get('name')}", "defense") for fault in faults))
 
 
 def _curve_faults(tree: Any) -> list[str]:
