@@ -54,9 +54,13 @@ def open_pairs(
         return EmbeddingShards(folder, values=values)
     if is_parquet_npy(folder):
         return ParquetNpy(folder, normalise=normalise, values=values, in_memory=in_memory)
-    if folder.is_dir() and not any((*folder.glob("nshards.txt"), *folder.glob("*/nshards.txt"))):
+    named = where == "digits" or bool(folder.suffix) or "{" in where or ":" in where
+    splits = (*folder.glob("nshards.txt"), *folder.glob("*/nshards.txt")) if folder.is_dir() else ()
+    if not named and not splits:
         kinds = "embedding shards (index.json), parquet_npy (img_emb, metadata), pictures (<split>/nshards.txt)"
-        raise ValueError(f"nothing in '{where}' to learn a prior from; a folder of one of these: {kinds}")
+        raise ValueError(
+            f"no embeddings in '{where}' and no pictures; name a folder of {kinds}, or tars 'x-{{0..9}}.tar'"
+        )
     return captioned(open_images(where, split, image_size, skip_bad=skip_bad))
 
 

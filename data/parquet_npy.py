@@ -95,7 +95,7 @@ class ParquetNpy(EmbeddingSource):
         ]
 
     def _rows(self, path: Path, rows: np.ndarray) -> Tensor:
-        found = torch.from_numpy(self._map(path)[rows].astype(np.float32))
+        found = _tensor(self._map(path)[rows]).float()
         return F.normalize(found, dim=1) if self.normalise else found
 
     def _map(self, path: Path) -> np.ndarray:
@@ -128,4 +128,9 @@ class ParquetNpy(EmbeddingSource):
 
     def _reader(self, path: Path) -> Callable[[int, int], Tensor]:
         table = self._map(path)
-        return lambda start, stop: torch.from_numpy(table[start:stop].astype(np.float32))
+        return lambda start, stop: _tensor(np.array(table[start:stop]))
+
+
+def _tensor(table: np.ndarray) -> Tensor:
+    """The same numbers, in this machine's byte order; torch widens halves much faster than NumPy."""
+    return torch.from_numpy(table.astype(table.dtype.newbyteorder("="), copy=False))

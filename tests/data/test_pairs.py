@@ -64,9 +64,10 @@ def test_both_kinds_of_embeddings_hold_the_same_pairs(places: dict[str, str]) ->
 
 def test_a_place_without_pairs_is_refused_in_one_line(tmp_path: Path, places: dict[str, str]) -> None:
     for where, message in (
-        (str(tmp_path), "nothing in .* to learn a prior from; a folder of one of these: embedding shards"),
-        (str(tmp_path / "nowhere"), "no file"),
-        ("nothing", "unknown images 'nothing'"),
+        (str(tmp_path), "no embeddings in .* and no pictures; name a folder of embedding shards"),
+        (str(tmp_path / "nowhere"), "no embeddings in '.*nowhere'"),
+        ("nothing", "no embeddings in 'nothing'"),
+        (str(tmp_path / "{0..3}.tar"), "no file '.*0.tar' .4 of 4 are missing"),
     ):
         with pytest.raises(ValueError, match=message) as caught:
             open_pairs(where)
@@ -74,7 +75,7 @@ def test_a_place_without_pairs_is_refused_in_one_line(tmp_path: Path, places: di
     with pytest.raises(ValueError, match="no parquet_npy folder; normalise"):
         open_pairs(places["shards"], normalise=True)
     (tmp_path / "index.json").write_text(json.dumps({"format": "robustclip-shards/1", "shards": []}))
-    with pytest.raises(ValueError, match="nothing in"):
+    with pytest.raises(ValueError, match="no embeddings in"):
         open_pairs(str(tmp_path))
 
 

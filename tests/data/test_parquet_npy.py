@@ -158,7 +158,7 @@ def _bytes(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None
 
 
 IMAGE, METADATA = "img_emb/img_emb_0001.npy", "metadata/metadata_0001.parquet"
-FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "nan": (_npy("img_emb", _rows(np.nan, 1, 2)), f"2 rows of '{IMAGE}' are not finite"),
     "inf": (_npy("text_emb", _rows(np.inf, 0)), "1 rows of 'text_emb/text_emb_0001.npy' are not finite"),
     "zero": (_npy("img_emb", _rows(0, 3)), f"1 rows of '{IMAGE}' are zero vectors"),
