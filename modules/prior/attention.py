@@ -28,6 +28,7 @@ class Attention(nn.Module):
         rotary: the rotary embedding of all layers, or None.
         attention: logits are 16 cos(q, k), or q k / sqrt(E).
         dropout: of the attention weights.
+        stable: of the norms.
     """
 
     def __init__(
@@ -39,23 +40,24 @@ class Attention(nn.Module):
         rotary: Rotary | None,
         attention: AttentionKind,
         dropout: float,
+        stable: bool = False,
     ) -> None:
         super().__init__()
         self.heads, self.attention = heads, attention
         self.null_kv = nn.Parameter(torch.randn(2, dim_head))
-        self.norm = LayerNorm(dim)
+        self.norm = LayerNorm(dim, stable=stable)
         self.dropout = nn.Dropout(dropout)
         self.to_q = nn.Linear(dim, heads * dim_head, bias=False)
         self.to_kv = nn.Linear(dim, 2 * dim_head, bias=False)
         self.rotary_emb = rotary
-        self.to_out = nn.Sequential(nn.Linear(heads * dim_head, dim, bias=False), LayerNorm(dim))
+        self.to_out = nn.Sequential(nn.Linear(heads * dim_head, dim, bias=False), LayerNorm(dim, stable=stable))
 
-    def forward(self, x_BND: Tensor, bias_HNM: Tensor, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+    def forward(self, x_BND: Tensor, bias: Tensor, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
         """[B, N, D], and the keys and values of all tokens so far.
 
         Args:
             x_BND: N consecutive tokens.
-            bias_HNM: [H, N, M] bias, -inf where a query must not look; M = 1 + past tokens + N.
+            bias: [H, N, M] or [B, H, N, M], -inf where a query must not look; M = 1 + past tokens + N.
             past: keys and values of the tokens before these, from an earlier call.
         """
         B, start = len(x_BND), 0 if past is None else past[0].shape[1] - 1
@@ -73,7 +75,7 @@ class Attention(nn.Module):
         v_BME = torch.cat([past[1].expand(B, -1, -1), v_BNE], dim=1)
 
         # Written out: fused kernels have no second derivative, which exact-gradient attacks need.
-        logits_BHNM = torch.einsum("bhne,bme->bhnm", q_BHNE, k_BME) + bias_HNM
+        logits_BHNM = torch.einsum("bhne,bme->bhnm", q_BHNE, k_BME) + bias
         weights = logits_BHNM.softmax(dim=-1, dtype=_wide(logits_BHNM)).to(v_BME.dtype)
         out_BHNE = torch.einsum("bhnm,bme->bhne", self.dropout(weights), v_BME)
         return self.to_out(out_BHNE.transpose(1, 2).flatten(-2)), (k_BME, v_BME)

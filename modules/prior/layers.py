@@ -47,15 +47,16 @@ class FeedForward(nn.Sequential):
         mult: hidden width over D.
         normformer: normalise the hidden layer too.
         dropout: of the hidden layer.
+        stable: of the norms.
     """
 
-    def __init__(self, dim: int, *, mult: int, normformer: bool, dropout: float) -> None:
+    def __init__(self, dim: int, *, mult: int, normformer: bool, dropout: float, stable: bool = False) -> None:
         hidden = mult * dim
         super().__init__(
-            LayerNorm(dim),
+            LayerNorm(dim, stable=stable),
             nn.Linear(dim, 2 * hidden, bias=False),
             SwiGLU(),
-            LayerNorm(hidden) if normformer else nn.Identity(),
+            LayerNorm(hidden, stable=stable) if normformer else nn.Identity(),
             nn.Dropout(dropout),
             nn.Linear(hidden, dim, bias=False),
         )

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from modules.prior.attention import Attention, AttentionKind
 from modules.prior.layers import FeedForward, SinusoidalTime, TimeMLP
+from modules.prior.nulls import LEARNED_IMAGE, LEARNED_STATES, UNDROPPED, NullKind, text_with_nulls
 from modules.prior.positions import Rotary
-from modules.prior.transformer import CausalTransformer, TextPrefix
+from modules.prior.transformer import CausalTransformer, StableNorm, TextPrefix
 
 _RATES = ("attn_dropout", "ff_dropout")
+_CHOICES = {"attention": AttentionKind, "nulls": NullKind, "stable_norm": StableNorm}
 
 
 class PriorNetwork(nn.Module):
@@ -25,7 +27,8 @@ class PriorNetwork(nn.Module):
     The sequence is [text states | text embedding | step | noisy image embedding | (own estimate) |
     query]; the answer is read off the last token.  No token is masked away: a missing or padded
     (all-zero) text state is replaced by a learned one.  As the text stands first and attention is
-    causal, ``text_prefix`` can be computed once per text.
+    causal, ``text_prefix`` can be computed once per text.  ``attention``, ``nulls`` and ``stable_norm``
+    are there for the weights of older releases.
 
     Args:
         dim: D, the width of image and text embedding and of the text states.
@@ -46,6 +49,9 @@ class PriorNetwork(nn.Module):
         norm_in: normalise the tokens first.
         norm_out: normalise before the last projection.
         self_cond: read an earlier estimate of the answer as one more token.
+        final_proj: project the answer.
+        nulls: what stands for missing text and images; see ``modules.prior.nulls``.
+        stable_norm: which layer norms divide by the largest entry first.
     """
 
     def __init__(
@@ -69,6 +75,9 @@ class PriorNetwork(nn.Module):
         norm_in: bool = False,
         norm_out: bool = True,
         self_cond: bool = False,
+        final_proj: bool = True,
+        nulls: NullKind = "learned",
+        stable_norm: StableNorm = "last",
     ) -> None:
         settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
@@ -76,6 +85,7 @@ class PriorNetwork(nn.Module):
         self._settings: dict[str, Any] = settings
         self.dim, self.max_text_len, self.self_cond = dim, max_text_len, self_cond
         self.num_timesteps = num_timesteps
+        self.nulls: NullKind = nulls
         self.to_text_embeds = _tokens(dim, num_text_embeds)
         self.to_image_embeds = _tokens(dim, num_image_embeds)
         self.to_time_embeds = nn.Sequential(
@@ -85,15 +95,17 @@ class PriorNetwork(nn.Module):
             nn.Unflatten(-1, (num_time_embeds, dim)),
         )
         self.learned_query = nn.Parameter(torch.randn(dim))
-        self.null_text_encodings = nn.Parameter(torch.randn(1, max_text_len, dim))
-        self.null_text_embeds = nn.Parameter(torch.randn(1, num_text_embeds, dim))
-        self.null_image_embed = nn.Parameter(torch.randn(1, dim))
+        self.null_text_encodings = _rows(1, max_text_len, dim) if nulls in LEARNED_STATES else None
+        self.null_text_embeds = _rows(1, num_text_embeds, dim) if nulls == "learned" else None
+        self.null_image_embed = _rows(1, dim) if nulls in LEARNED_IMAGE else None
         self.causal_transformer = CausalTransformer(
             dim,
             _layers(settings),
             heads=heads,
             norm_in=norm_in,
             norm_out=norm_out,
+            final_proj=final_proj,
+            stable_norm=stable_norm,
         )
 
     def config(self) -> dict[str, Any]:
@@ -124,11 +136,13 @@ class PriorNetwork(nn.Module):
             self_cond: [B, D] earlier estimate; zeros if not given.
             prefix: of ``text_prefix``, instead of the text.
         """
-        tokens_BND = self._image_tokens(x_t, t, keep_image, self_cond)
+        tokens_BND, hidden_BN = self._image_tokens(x_t, t, keep_image, self_cond), None
         if prefix is None:
-            text_BND = self._text_tokens(text_embedding, text_tokens, keep_text, like=x_t)
+            text_BND, hidden_BN = self._text_tokens(text_embedding, text_tokens, keep_text, like=x_t)
+            if hidden_BN is not None:
+                hidden_BN = F.pad(hidden_BN, (0, tokens_BND.shape[1]), value=False)
             tokens_BND = torch.cat([text_BND, tokens_BND], dim=1)
-        out_BND, _ = self.causal_transformer(tokens_BND, prefix)
+        out_BND, _ = self.causal_transformer(tokens_BND, prefix, hidden_BN)
         return out_BND[:, -1]
 
     def text_prefix(self, text_embedding: Tensor | None, text_tokens: Tensor | None = None) -> TextPrefix:
@@ -138,9 +152,9 @@ class PriorNetwork(nn.Module):
             text_embedding: [B, D] or [1, D] L2-normalised; None for learned nulls.
             text_tokens: [B, L', D] or [1, L', D] states of the text tokens.
         """
-        like = self.null_image_embed if text_embedding is None else text_embedding
-        text_BND = self._text_tokens(text_embedding, text_tokens, None, like=like)
-        return self.causal_transformer(text_BND)[1]
+        like = self.learned_query[None] if text_embedding is None else text_embedding
+        text_BND, hidden_BN = self._text_tokens(text_embedding, text_tokens, None, like=like)
+        return self.causal_transformer(text_BND, None, hidden_BN)[1]
 
     def _text_tokens(
         self,
@@ -149,14 +163,14 @@ class PriorNetwork(nn.Module):
         keep_B: Tensor | None,
         *,
         like: Tensor,
-    ) -> Tensor:
-        B, (L, D) = len(like), self.null_text_encodings.shape[1:]
-        null_states = self.null_text_encodings.to(like.dtype).expand(B, -1, -1)
-        null_embeds = self.null_text_embeds.to(like.dtype).expand(B, -1, -1)
-        if embedding_BD is None:
-            return torch.cat([null_states, null_embeds], dim=1)
-        embeds = self.to_text_embeds(embedding_BD)
-        states_BLD = embedding_BD.new_zeros(B, 0, D) if states_BLD is None else states_BLD
+    ) -> tuple[Tensor, Tensor | None]:
+        L, D = self.max_text_len, self.dim
+        if embedding_BD is None:  # what stands there does not matter, as none of it is kept
+            if self.nulls in UNDROPPED:
+                raise ValueError("this prior never learnt to do without a text; give it one, and no guidance")
+            embedding_BD, states_BLD = torch.zeros_like(like), None
+            keep_B = like.new_zeros(len(like), dtype=torch.bool)
+        states_BLD = embedding_BD.new_zeros(len(like), 0, D) if states_BLD is None else states_BLD
         if states_BLD.shape[-1] != D:
             raise ValueError(
                 f"text states are {states_BLD.shape[-1]} wide but the prior is {D} wide; "
@@ -164,22 +178,23 @@ class PriorNetwork(nn.Module):
             )
         states_BLD = states_BLD[:, :L].to(like.dtype)
         states_BLD = F.pad(states_BLD, (0, 0, 0, L - states_BLD.shape[1]))
-        keep_BL = (states_BLD != 0).any(dim=-1)
-        if keep_B is not None:
-            keep_BL = keep_BL & keep_B[:, None]
-            embeds = torch.where(keep_B[:, None, None], embeds, null_embeds)
-        return torch.cat([torch.where(keep_BL[:, :, None], states_BLD, null_states), embeds], dim=1)
+        embeds_BND = self.to_text_embeds(embedding_BD)
+        nulls = self.null_text_encodings, self.null_text_embeds
+        return text_with_nulls(self.nulls, states_BLD, embeds_BND, keep_B, *nulls)
 
     def _image_tokens(self, x_BD: Tensor, t_B: Tensor, keep_B: Tensor | None, self_cond_BD: Tensor | None) -> Tensor:
         time, image = self.to_time_embeds(t_B), self.to_image_embeds(x_BD)
-        if keep_B is not None:
-            null = self.null_image_embed.to(image.dtype)
-            image = torch.where(keep_B[:, None, None], image, null)
+        if keep_B is not None and self.null_image_embed is not None:
+            image = torch.where(keep_B[:, None, None], image, self.null_image_embed.to(image.dtype))
         tokens = [time.to(image.dtype), image]
         if self.self_cond:
             tokens.append((torch.zeros_like(x_BD) if self_cond_BD is None else self_cond_BD)[:, None])
         tokens.append(self.learned_query.to(image.dtype).expand(len(x_BD), 1, -1))
         return torch.cat(tokens, dim=1)
+
+
+def _rows(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(*shape))
 
 
 def _tokens(dim: int, count: int) -> nn.Sequential:
@@ -190,6 +205,7 @@ def _tokens(dim: int, count: int) -> nn.Sequential:
 
 def _layers(settings: dict[str, Any]) -> list[tuple[Attention, FeedForward]]:
     dim, dim_head = settings["dim"], settings["dim_head"]
+    stable = settings["stable_norm"] == "all"
     rotary = Rotary(2 * (min(32, dim_head) // 2)) if settings["rotary"] else None
 
     def layer() -> tuple[Attention, FeedForward]:
@@ -200,12 +216,14 @@ def _layers(settings: dict[str, Any]) -> list[tuple[Attention, FeedForward]]:
             rotary=rotary,
             attention=settings["attention"],
             dropout=settings["attn_dropout"],
+            stable=stable,
         )
         feed_forward = FeedForward(
             dim,
             mult=settings["ff_mult"],
             normformer=settings["normformer"],
             dropout=settings["ff_dropout"],
+            stable=stable,
         )
         return attention, feed_forward
 
@@ -213,11 +231,13 @@ def _layers(settings: dict[str, Any]) -> list[tuple[Attention, FeedForward]]:
 
 
 def _check(settings: dict[str, Any]) -> None:
+    for name, kind in _CHOICES.items():
+        if settings[name] not in get_args(kind):
+            raise ValueError(f"unknown {name} {settings[name]!r}; choose one of: {', '.join(get_args(kind))}")
     for name, value in settings.items():
-        if type(value) is int and value < 1 and name not in _RATES:
-            raise ValueError(f"{name}={value}: must be at least 1")
+        least = 0 if name == "max_text_len" and settings["nulls"] not in LEARNED_STATES else 1
+        if type(value) is int and value < least and name not in _RATES:
+            raise ValueError(f"{name}={value}: must be at least {least}")
     for name in _RATES:
         if not 0 <= settings[name] < 1:
             raise ValueError(f"{name}={settings[name]}: must be in [0, 1)")
-    if settings["attention"] not in get_args(AttentionKind):
-        raise ValueError(f"unknown attention {settings['attention']!r}; choose one of: cosine, dot")

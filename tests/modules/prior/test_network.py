@@ -104,6 +104,7 @@ def test_the_learned_row_of_a_padded_state_is_that_of_its_position(tiny: Tiny, p
     x, text, tokens = pairs
     filled = torch.cat([tokens, torch.zeros(4, 1, 32, dtype=torch.float64)], dim=1)
     empty = (filled == 0).all(dim=-1)
+    assert net.null_text_encodings is not None
     filled[empty] = net.null_text_encodings.expand(4, -1, -1)[empty]
     assert torch.equal(net(x, STEPS, text, tokens), net(x, STEPS, text, filled))
 
@@ -144,6 +145,10 @@ def test_a_text_prefix_gives_the_same_answer_as_the_text(tiny: Tiny, pairs: Pair
         {"self_cond": True},
         {"norm_in": True, "norm_out": False, "normformer": False, "rotary": False},
         {"attention": "dot"},
+        {"final_proj": False, "stable_norm": "all"},
+        {"nulls": "masked", "stable_norm": "none", "attention": "dot"},
+        {"nulls": "padding"},
+        {"nulls": "text_kept"},
     ],
 )
 @torch.no_grad()
@@ -159,6 +164,56 @@ def test_every_option_gives_its_own_answer_and_state_round_trips(
     assert torch.equal(again(x, STEPS, text, tokens), got)
     prefix = net.text_prefix(text, tokens)
     torch.testing.assert_close(net(x, STEPS, None, prefix=prefix), got, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("nulls", ["learned", "text_kept", "padding", "masked"])
+@pytest.mark.parametrize("stable_norm", ["last", "all", "none"])
+@torch.no_grad()
+def test_older_semantics_answer_alike_with_and_without_a_prefix(
+    tiny: Tiny, pairs: Pairs, nulls: str, stable_norm: str
+) -> None:
+    x, text, tokens = pairs
+    net = tiny({"nulls": nulls, "stable_norm": stable_norm, "num_text_embeds": 2}).net
+    for embedding, states in ((text, tokens), (text, None), (text[:1], tokens[1:2])):
+        prefix = net.text_prefix(embedding, states)
+        states = None if states is None else states.expand(4, -1, -1)
+        whole = net(x, STEPS, embedding.expand(4, -1), states)
+        torch.testing.assert_close(net(x, STEPS, None, prefix=prefix), whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("nulls", ["learned", "masked"])
+@torch.no_grad()
+def test_a_prefix_of_nothing_is_that_of_a_dropped_text(tiny: Tiny, pairs: Pairs, nulls: str) -> None:
+    x, text, tokens = pairs
+    net = tiny({"nulls": nulls, "num_text_embeds": 2}).net
+    keep = torch.tensor([True, False, True, False])
+    nothing = net(x, STEPS, None, prefix=net.text_prefix(None))
+    whole = net(x, STEPS, None, prefix=net.text_prefix(text, tokens))
+    expected = torch.where(keep[:, None], whole, nothing)
+    dropped = net(x, STEPS, text, tokens, keep_text=keep)
+    torch.testing.assert_close(dropped, expected, rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_masked_padding_leaves_no_trace_of_what_stood_there(tiny: Tiny, pairs: Pairs) -> None:
+    x, text, tokens = pairs
+    net = tiny({"nulls": "masked"}).net
+    no_text = net(x, STEPS, None)
+    assert torch.equal(no_text, net(x, STEPS, -text, tokens, keep_text=torch.zeros(4, dtype=torch.bool)))
+    kept = net(x, STEPS, text, tokens, keep_image=torch.zeros(4, dtype=torch.bool))
+    assert torch.equal(kept, net(x, STEPS, text, tokens))  # these releases never dropped the image
+    assert {name for name, _ in net.named_parameters() if "null" in name} == {
+        f"causal_transformer.layers.{i}.0.null_kv" for i in range(2)
+    }
+
+
+@torch.no_grad()
+def test_masked_text_of_no_states_is_a_shorter_sequence(tiny: Tiny, pairs: Pairs) -> None:
+    x, text, tokens = pairs
+    short = tiny({"nulls": "masked", "max_text_len": 0}).net
+    assert torch.equal(short(x, STEPS, text, tokens), short(x, STEPS, text, None))
+    with pytest.raises(ValueError, match=r"^max_text_len=0: must be at least 1$"):
+        tiny({"max_text_len": 0})
 
 
 @torch.no_grad()
@@ -186,6 +241,8 @@ def test_impossible_sizes_are_refused_in_one_line(pairs: Pairs) -> None:
         PriorNetwork(dim=32, depth=1, heads=2, attn_dropout=1)
     with pytest.raises(ValueError, match=r"^unknown attention 'cos'; choose one of: cosine, dot$"):
         PriorNetwork(dim=32, depth=1, heads=2, attention="cos")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match=r"^unknown nulls 'none'; choose one of: learned, text_kept, padding, masked$"):
+        PriorNetwork(dim=32, depth=1, heads=2, nulls="none")  # pyright: ignore[reportArgumentType]
     net = PriorNetwork(dim=32, depth=1, heads=2, max_text_len=6)
     with pytest.raises(ValueError, match="text states are 48 wide but the prior is 32 wide"):
         net(torch.zeros(2, 32), STEPS[:2], torch.ones(2, 32), torch.zeros(2, 5, 48))

@@ -1,0 +1,134 @@
+"""Read a stranger's torch file without running anything of it.
+
+A pickle names the functions that rebuild its objects, and may name any.  Here a name yields one of torch's few
+functions that put a tensor together, a plain table, or, for classes that trainers are known to save beside their
+weights, an inert stand-in that only keeps what it is given.  Every other name is refused before it is looked up.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch._utils
+
+_STAND_INS = (  # modules whose classes are known in trainers' files
+    "accelerate.",
+    "numpy.",
+    "packaging.",
+    "pkg_resources.extern.packaging.",
+    "pytorch_warmup.",
+    "setuptools.extern.packaging.",
+    "torch.cuda.amp.",
+    "torch.optim.",
+)
+_PLAIN_STAND_INS = {"_codecs.encode", "builtins.bytearray", "builtins.complex", "builtins.frozenset", "builtins.set"}
+
+
+class Inert:
+    """Stands for an object of a class that is not loaded.
+
+    Attributes:
+        name: module and class that the file names.
+        arguments: what the object was to be made of.
+        state: what was to be put into it.
+    """
+
+    name = ""
+    arguments: tuple[Any, ...]
+    state: Any
+
+    def __new__(cls, *arguments: Any, **_: Any) -> Inert:
+        """A stand-in that keeps the arguments."""
+        made = super().__new__(cls)
+        made.arguments, made.state = arguments, None
+        return made
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+class Table(dict[Any, Any]):
+    """Stands for dictionaries of all kinds; attributes that a file would set are ignored."""
+
+    def __init__(self, *content: Any) -> None:
+        super().__init__(*(part for part in content if isinstance(part, (dict, list))))
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+_ALLOWED: dict[str, Any] = {
+    "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
+    "torch._utils._rebuild_parameter": torch._utils._rebuild_parameter,
+    "torch.Size": torch.Size,
+    "collections.OrderedDict": Table,
+    "collections.defaultdict": Table,
+    "builtins.dict": Table,
+}
+
+
+class _InertUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module.replace('__builtin__', 'builtins')}.{name}"
+        if full in _ALLOWED:
+            return _ALLOWED[full]
+        if module == "torch" and isinstance(dtype := vars(torch).get(name), torch.dtype):
+            return dtype
+        if full in _PLAIN_STAND_INS or full.startswith(_STAND_INS):
+            return type(name, (Inert,), {"name": full})
+        raise _RefusedError(ascii(full)[1:-1][:120])
+
+
+class _RefusedError(Exception):
+    """A file names what is not on the list."""
+
+
+def read_inert(path: Path) -> Any:
+    """What a file of ``torch.save`` holds; tensors are mapped from the file, not loaded.
+
+    Raises:
+        ValueError: no file, damaged, not of ``torch.save``, or it names something that could run code.
+    """
+    _check_archive(path)
+    reader = SimpleNamespace(Unpickler=_InertUnpickler, load=_refuse_old_format, __name__="inert_pickle")
+    try:
+        return torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False, mmap=True)
+    except _RefusedError as error:
+        raise ValueError(f"{path} was refused: it names {error}, which could run code; nothing was run") from None
+    except Exception as error:  # torch and pickle raise many kinds for a damaged file
+        said = str(error).strip().partition("\n")[0][:120]
+        raise ValueError(f"{path} is damaged: {type(error).__name__}: {said}; fetch it again") from error
+
+
+def _check_archive(path: Path) -> None:
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError) as error:
+        with path.open("rb") as file:
+            whole = file.read(4) == b"PK\x03\x04"
+        reason = "is damaged or cut short; fetch it again" if whole else "is not a file of torch.save (1.6 or newer)"
+        raise ValueError(f"{path} {reason}") from error
+    names = {entry.filename.rpartition("/")[2] for entry in entries}
+    if "data.pkl" not in names or "constants.pkl" in names:
+        kind = "a TorchScript archive, which holds code" if "constants.pkl" in names else "a zip without tensors"
+        raise ValueError(f"{path} is {kind}; only files of torch.save are read")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError(f"{path} was compressed after torch.save wrote it; unpack it and zip it without compression")
+
+
+def _refuse_old_format(*_: Any, **__: Any) -> Any:
+    raise AssertionError("only zip archives are read")
