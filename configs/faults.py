@@ -14,6 +14,7 @@ from configs.families import ATTACKS, DEFENSES, OBJECTIVES
 from configs.family import Family
 from configs.files import ConfigError
 from configs.schema import EvaluateConfig, ViewName
+from configs.strategies import strategy_faults
 from modules.encoders.base import ImageEncoder
 from modules.perturb.threat import Threat
 
@@ -55,31 +56,27 @@ def component_faults(kind: str, config: Any, missing: set[str]) -> list[str]:
         "scorecard": _scorecard_faults,
         "prior": _prior_faults,
         "tune": _tune_faults,
-        "pretrain": _training_faults,
+        "pretrain": lambda tree, missing: _training_faults("pretrain", tree),
         "embed": lambda tree, missing: _positive(tree, "data.batch_size"),
     }
     return check[kind](tree, missing)
 
 
-def _training_faults(tree: Any, missing: set[str]) -> list[str]:
+def _training_faults(kind: str, tree: Any) -> list[str]:
     from modules.lightning.optim import OptimizerSettings
 
     faults = _positive(tree, "data.batch_size", "trainer.checkpoint_every", "trainer.accumulate")
     faults += _positive(tree, "trainer.log_every", "trainer.num_nodes")
     optimizer = dict(tree["optimizer"])
     faults += _tried("optimizer", lambda: OptimizerSettings(**{**optimizer, "betas": tuple(optimizer["betas"])}))
-    strategy, precision = str(tree["trainer"]["strategy"]), str(tree["trainer"]["precision"])
+    precision = str(tree["trainer"]["precision"])
     if precision not in _PRECISIONS:
         faults.append(f"trainer.precision: {precision!r} is not to be had; choose one of: {', '.join(_PRECISIONS)}")
-    if "stage_3" in strategy or strategy == "fsdp":
-        faults.append(
-            f"trainer.strategy: {strategy!r} shards the weights under the attack; use ddp or deepspeed_stage_2"
-        )
-    return faults
+    return faults + strategy_faults(kind, tree["trainer"])
 
 
 def _finetune_faults(tree: Any, missing: set[str]) -> list[str]:
-    faults = _training_faults(tree, missing)
+    faults = _training_faults("finetune", tree)
     threat, told = _threat(tree, missing)
     faults += told
     faults += _family_faults(OBJECTIVES, "objective", tree["objective"], head=object())
@@ -171,7 +168,7 @@ def _curve_faults(tree: Any) -> list[str]:
 def _prior_faults(tree: Any, missing: set[str]) -> list[str]:
     from configs.priors import prior_faults
 
-    return _training_faults(tree, missing) + prior_faults(tree)
+    return _training_faults("prior", tree) + prior_faults(tree)
 
 
 def _threat(tree: Any, missing: set[str]) -> tuple[Threat, list[str]]:

@@ -13,7 +13,7 @@ _CHUNK = 1 << 24  # numbers looked at together
 
 
 def row_faults(read: Callable[[int, int], Tensor], shape: tuple[int, ...], *, unit: bool, zero: bool) -> Counter[str]:
-    """How many rows of a table break which rule: "not finite", "zero vectors", "not of unit length".
+    """How many rows of a table break which rule: "not finite", "zero", "not of unit length".
 
     Args:
         read: (start, stop) -> those rows, of any float type.
@@ -31,12 +31,16 @@ def row_faults(read: Callable[[int, int], Tensor], shape: tuple[int, ...], *, un
         nothing = norms == 0
         counts["not finite"] += int((~finite).sum())
         if zero or unit:
-            counts["zero vectors"] += int(nothing.sum())
+            counts["zero"] += int(nothing.sum())
         if unit:
             counts["not of unit length"] += int((finite & ~nothing & ((norms - 1).abs() > TOLERANCE)).sum())
     return +counts
 
 
-def phrases(counts: Counter[str], name: str) -> list[str]:
-    """The faults of one table in words."""
-    return [f"{count} rows of '{name}' are {what}" for what, count in counts.items()]
+def phrases(counts: Counter[str], name: str, remedy: str = "normalise them") -> list[str]:
+    """The faults of one table in words; ``remedy`` is for rows of another length."""
+    told = []
+    for what, count in counts.items():
+        rows = f"1 row of '{name}' is" if count == 1 else f"{count} rows of '{name}' are"
+        told.append(f"{rows} {what}" + (f" ({remedy})" if what == "not of unit length" else ""))
+    return told

@@ -123,8 +123,8 @@ class ParquetNpy(EmbeddingSource):
         for path in (part.image, part.text) if values else ():
             if path is not None:
                 found = row_faults(self._reader(path), self._map(path).shape, unit=not self.normalise, zero=True)
-                remedy = " (data.normalise=true scales them)" if found["not of unit length"] else ""
-                faults += [phrase + remedy for phrase in phrases(found, path.relative_to(self.folder).as_posix())]
+                name = path.relative_to(self.folder).as_posix()
+                faults += phrases(found, name, "data.normalise=true scales them")
 
     def _reader(self, path: Path) -> Callable[[int, int], Tensor]:
         table = self._map(path)

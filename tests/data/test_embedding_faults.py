@@ -136,7 +136,7 @@ def test_the_faults_of_all_shards_are_told_together(written: Path) -> None:
     _replace(written / "00001.safetensors", image=whole["image"] * torch.nan, text=whole["text"] * 0)
     path = written / "00002.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match="has 4 faults: no shard .*not finite; .*zero vectors; .*bytes but index.json"):
+    with pytest.raises(ValueError, match="has 4 faults: no shard .*not finite; .*are zero; .*bytes but index.json"):
         EmbeddingShards(written)
 
 

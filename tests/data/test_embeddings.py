@@ -92,7 +92,7 @@ def _bad_row(field: str, value: float) -> EmbeddingBatch:
     [
         (_bad_row("image", float("nan")), "00000.safetensors: 2 rows of 'image' are not finite"),
         (_bad_row("text", float("inf")), "2 rows of 'text' are not finite"),
-        (_bad_row("text", 0.0), "2 rows of 'text' are zero vectors"),
+        (_bad_row("text", 0.0), "2 rows of 'text' are zero"),
         (_bad_row("text", 0.5), "2 rows of 'text' are not of unit length"),
     ],
 )

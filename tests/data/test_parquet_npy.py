@@ -160,8 +160,8 @@ def _bytes(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None
 IMAGE, METADATA = "img_emb/img_emb_0001.npy", "metadata/metadata_0001.parquet"
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "nan": (_npy("img_emb", _rows(np.nan, 1, 2)), f"2 rows of '{IMAGE}' are not finite"),
-    "inf": (_npy("text_emb", _rows(np.inf, 0)), "1 rows of 'text_emb/text_emb_0001.npy' are not finite"),
-    "zero": (_npy("img_emb", _rows(0, 3)), f"1 rows of '{IMAGE}' are zero vectors"),
+    "inf": (_npy("text_emb", _rows(np.inf, 0)), "1 row of 'text_emb/text_emb_0001.npy' is not finite"),
+    "zero": (_npy("img_emb", _rows(0, 3)), f"1 row of '{IMAGE}' is zero"),
     "rows": (
         _npy("img_emb", lambda t: t[:3]),
         f"{IMAGE} has 3 rows but .*text_emb_0001.npy has 4; .* {METADATA} has 4",
