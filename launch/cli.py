@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from launch.errors import explain, say
+from launch.models import model_app
 
 app = typer.Typer(
     name="robustclip",
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Make and inspect shards of images.")
 app.add_typer(data_app, name="data")
+app.add_typer(model_app, name="model")
 
 Recipe = Annotated[str, typer.Argument(help="A shipped recipe's name, or a .yaml file.")]
 Overrides = Annotated[

@@ -57,8 +57,8 @@ class Check:
         if self.cosine_other > self.cosine and self.cosine_other >= LEAST:
             raise ValueError(f"{told}, but {self.cosine_other:.3f} with the other attention; say --attention")
         raise ValueError(
-            f"{told} (other attention: {self.cosine_other:.3f}), at least {LEAST} is asked for; check "
-            "--source-version, --prediction, --weights, and that the embeddings are of the encoder of this prior"
+            f"{told} (other attention: {self.cosine_other:.3f}), and should have {LEAST} and more than the other; "
+            "check --source-version, --prediction, --weights, and that the embeddings are of the encoder of this prior"
         )
 
 

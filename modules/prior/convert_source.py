@@ -81,7 +81,7 @@ def release_of(version: Any) -> Release | None:
             return version
     found = re.match(r"v?(\d+(?:\.\d+)+)", version.strip()) if isinstance(version, str) else None
     if found is None:
-        raise ValueError(f"the stored version {version!r} cannot be read; say --source-version")
+        raise ValueError(f"the version {version!r} cannot be read; say --source-version, such as 1.15.6")
     return tuple(int(part) for part in found[1].split("."))
 
 

@@ -159,7 +159,7 @@ def test_every_form_of_a_stored_version_gives_its_numbers(release: tuple[int, ..
 
 @pytest.mark.parametrize("version", ["new", "", 3, Inert()])
 def test_a_version_without_numbers_is_refused(version: object) -> None:
-    with pytest.raises(ValueError, match=r"cannot be read; say --source-version$"):
+    with pytest.raises(ValueError, match=r"cannot be read; say --source-version, such as"):
         release_of(version)
 
 

@@ -1,0 +1,53 @@
+"""``robustclip model``: bring weights of others into files of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+model_app = typer.Typer(no_args_is_help=True, help="Bring weights of others into files of ours.")
+
+
+@model_app.command("convert-prior")
+def convert_prior(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="File of DALLE2-pytorch's prior trainer, or flat.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="New file, or a folder for prior.safetensors.")],
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", help="Folder of embeddings of the prior's encoder; 256 pairs try the prior."),
+    ] = None,
+    unchecked: Annotated[bool, typer.Option("--unchecked", help="Do without the check; the file says so.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="The prior_config.json that lies beside the weights."),
+    ] = None,
+    prediction: Annotated[
+        str | None,
+        typer.Option("--prediction", help="What the network predicts: x0, eps or v; the check can find out."),
+    ] = None,
+    source_version: Annotated[
+        str | None,
+        typer.Option("--source-version", help="Release of dalle2-pytorch, where the file does not say."),
+    ] = None,
+    attention: Annotated[
+        str | None,
+        typer.Option("--attention", help="cosine or dot, against what the release computed."),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", help="ema or model; ema where there is one."),
+    ] = None,
+) -> None:
+    """Convert a released DiffusionPrior of DALLE2-pytorch 0.3 to 1.15.6; nothing in its file is run.
+
+    The release decides what the weights mean: attention and norms changed under the same names.  A check on pairs of
+    image and text refuses what does not predict images.
+
+    Example: robustclip model convert-prior best.pth prior.safetensors --config prior_config.json --check embeddings
+    """
+    from launch.conversion import Wishes, run_conversion
+
+    wishes = Wishes(check, unchecked, config, prediction, source_version, attention, weights)
+    run_conversion(source, target, wishes)
