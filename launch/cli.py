@@ -177,11 +177,6 @@ def scorecard(
 
 
 @app.command()
-def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, side by side on one page.")],
-    out: Out = None,
-) -> None:
-@app.command()
 def tune(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
     """Search the settings of a defence, by their adaptive worst case, and say whether any beats no defence.
 
@@ -194,6 +189,11 @@ def tune(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: 
     run_tune(recipe, overrides or [], out, command=_command(), dry_run=dry_run)
 
 
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, side by side on one page.")],
+    out: Out = None,
+) -> None:
     """Write one self-contained page about one or more runs.
 
     Example: robustclip report runs/demo --out report
