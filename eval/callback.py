@@ -38,7 +38,7 @@ class EvaluateCheckpoints(Callback):
         plan: what to do.
         out: the run's folder; rows go to ``results.jsonl``, unfinished work to ``state/``.
         name: display name of the encoder.
-        encoder_of: finds the encoder in the LightningModule.
+        encoder_of: finds the encoder in the LightningModule; every process asks, as weights may be spread over them.
     """
 
     def __init__(
@@ -111,8 +111,9 @@ class EvaluateCheckpoints(Callback):
         step, self._due = self._due, None
         if step is None or step != trainer.global_step:
             return
+        encoder = self.encoder_of(pl_module)
         if trainer.is_global_zero:
-            self._evaluate(step, self.encoder_of(pl_module))
+            self._evaluate(step, encoder)
         trainer.strategy.barrier("evaluation")
 
     def _evaluate(self, step: int, encoder: ImageEncoder) -> None:

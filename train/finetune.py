@@ -16,8 +16,9 @@ from eval.callback import EvaluateCheckpoints
 from eval.evaluate import load_model
 from eval.plan import build_plan
 from modules.checkpoint import save_tower
-from modules.encoders.clip import CLIP
+from modules.encoders.clip import CLIP, CLIPEncoder
 from modules.lightning.finetuning import AdversarialFineTuning
+from modules.lightning.student import Compiled, keep_fewer_activations
 from modules.perturb.threat import Threat
 from modules.zero_shot import ZeroShotHead, zero_shot_head
 from train.runs import Run, identity_of
@@ -46,7 +47,8 @@ def finetune(run: Run) -> Path:
     callbacks = []
     if config.evaluation is not None:
         plan = build_plan(evaluation_config(config.evaluation, model=plain(config.model)), clip)
-        callbacks = [EvaluateCheckpoints(plan, run.folder, name=config.encoder)]
+        whole = AdversarialFineTuning.whole_encoder
+        callbacks = [EvaluateCheckpoints(plan, run.folder, name=config.encoder, encoder_of=whole)]
 
     trainer = fit(
         module,
@@ -54,10 +56,13 @@ def finetune(run: Run) -> Path:
         run,
         max_steps=config.optimizer.max_steps,
         title=f"fine-tune {config.encoder}",
+        kind="finetune",
         callbacks=callbacks,
     )
+    encoder = module.whole_encoder()
     if trainer.is_global_zero:
-        save_tower(clip.image.visual, export, step=config.optimizer.max_steps, **module.identity)
+        assert isinstance(encoder, CLIPEncoder)
+        save_tower(encoder.visual, export, step=config.optimizer.max_steps, **module.identity)
         run.finish({"finetune": time.perf_counter() - begin})
     return export
 
@@ -66,17 +71,22 @@ def build_module(config: FinetuneConfig, clip: CLIP, source: ImageSource) -> Adv
     """The LightningModule of a recipe.
 
     Raises:
-        ValueError: the objective looks at labels and the data has no class names.
+        ValueError: the objective looks at labels and the data has no class names, or the architecture cannot compute
+            activations anew.
     """
     threat = Threat(config.threat.norm, config.threat.eps)
     head = training_head(config, clip, source) if source.classes else None
+    reference = copy.deepcopy(clip.image)
+    if config.trainer.checkpointing:
+        keep_fewer_activations(clip.image)
     return AdversarialFineTuning(
         clip.image.train(),
-        copy.deepcopy(clip.image),
+        reference,
         OBJECTIVES.build(config.objective, head=head),
         ATTACKS.build(config.attack, threat=threat),
         settings=optimizer_settings(config.optimizer),
         seed=config.seed,
+        student=Compiled(clip.image) if config.trainer.compile else None,
         identity=identity_of(
             config,
             encoder=config.encoder,

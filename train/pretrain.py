@@ -39,7 +39,8 @@ def pretrain(run: Run) -> Path:
         std=STD,
         settings=optimizer_settings(config.optimizer),
     )
-    trainer = fit(module, source, run, max_steps=config.optimizer.max_steps, title="pretrain tiny")
+    steps = config.optimizer.max_steps
+    trainer = fit(module, source, run, max_steps=steps, title="pretrain tiny", kind="pretrain")
     if trainer.is_global_zero:
         save_tiny(model, export, **identity_of(config, data=config.data.shards))
         run.finish({"pretrain": time.perf_counter() - begin})

@@ -75,7 +75,9 @@ def train_prior(run: Run) -> Path:
     validation = _validation(config, pairs.validation)
     write_record(run.folder, facts)
     steps = config.optimizer.max_steps
-    trainer = fit(module, pairs.train, run, max_steps=steps, title="train the prior", callbacks=validation)
+    trainer = fit(
+        module, pairs.train, run, max_steps=steps, title="train the prior", kind="prior", callbacks=validation
+    )
     if trainer.is_global_zero:
         module.to(trainer.strategy.root_device)  # Lightning has taken it off the device by now
         found = {

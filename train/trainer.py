@@ -21,6 +21,7 @@ from modules.lightning.optim import OptimizerSettings
 from train.callbacks import MetricsTable, SaveCheckpoints, StepProgress
 from train.datamodules import PositionedData
 from train.runs import Run
+from train.strategies import strategy_of
 
 QUIET = (
     ".*does not have many workers.*",
@@ -61,6 +62,7 @@ def fit(
     *,
     max_steps: int,
     title: str,
+    kind: str,
     callbacks: Sequence[Callback] = (),
 ) -> pl.Trainer:
     """The trainer, done with ``max_steps``; it starts from the run's newest checkpoint where there is one.
@@ -71,6 +73,7 @@ def fit(
         run: its config names trainer, data and seed.
         max_steps: optimizer steps.
         title: of the progress bar.
+        kind: of the recipe.
         callbacks: further ones, e.g. the evaluation; they come before the table of metrics.
 
     Raises:
@@ -91,7 +94,7 @@ def fit(
     with warnings.catch_warnings():
         for message in QUIET:
             warnings.filterwarnings("ignore", message)
-        trainer = build_trainer(config, max_steps, callbacks, run.folder)
+        trainer = build_trainer(config, max_steps, callbacks, run.folder, kind=kind)
         with _interruptible():
             trainer.fit(module, datamodule=data, ckpt_path=newest, weights_only=True)
     return trainer
@@ -119,7 +122,14 @@ def _interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from leave
 
 
-def build_trainer(config: TrainerConfig, max_steps: int, callbacks: Sequence[Callback], folder: Path) -> pl.Trainer:
+def build_trainer(
+    config: TrainerConfig,
+    max_steps: int,
+    callbacks: Sequence[Callback],
+    folder: Path,
+    *,
+    kind: str = "finetune",
+) -> pl.Trainer:
     """The Trainer of a recipe.
 
     Raises:
@@ -132,7 +142,7 @@ def build_trainer(config: TrainerConfig, max_steps: int, callbacks: Sequence[Cal
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.num_nodes,
-            strategy=config.strategy,
+            strategy=strategy_of(config, kind),
             precision=config.precision,  # pyright: ignore[reportArgumentType]
             accumulate_grad_batches=config.accumulate,
             gradient_clip_val=config.clip,
@@ -146,6 +156,8 @@ def build_trainer(config: TrainerConfig, max_steps: int, callbacks: Sequence[Cal
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
         )
+    except ConfigError:
+        raise
     except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"trainer: {reason}") from error

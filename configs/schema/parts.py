@@ -74,10 +74,13 @@ class TrainerConfig:
         accelerator: ``auto`` takes a GPU where there is one.
         devices: per node.
         num_nodes: nodes.
-        strategy: Lightning's, e.g. ``ddp``.
+        strategy: how weights and states are spread over processes: ``auto``, ``ddp``, ``fsdp2``, ``zero1``, ``zero2``,
+            and for the prior ``zero3``.
         precision: e.g. ``32-true``, ``bf16-mixed``.
         accumulate: batches per optimizer step.
         clip: largest gradient norm; null does not clip.
+        checkpointing: compute activations anew in the backward pass: less memory, a third more time.
+        compile: compile the trained encoder's passes.
         checkpoint_every: steps between checkpoints; the last step always has one.
         keep: newest checkpoints that are kept; -1 keeps all.
         log_every: steps between lines of metrics.csv.
@@ -90,6 +93,8 @@ class TrainerConfig:
     precision: str = "32-true"
     accumulate: int = 1
     clip: float | None = None
+    checkpointing: bool = False
+    compile: bool = False
     checkpoint_every: int = 1000
     keep: int = -1
     log_every: int = 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,6 +15,7 @@ from modules.attacks.base import Attack
 from modules.attacks.pgd import PGD
 from modules.encoders.base import FrozenReference, ImageEncoder, frozen
 from modules.lightning.optim import OptimizerSettings
+from modules.lightning.sharding import gathered, is_sharded, shard, whole_state
 from modules.objectives.base import Batch, Objective
 
 
@@ -21,7 +23,8 @@ class AdversarialFineTuning(pl.LightningModule):
     """Trains an image encoder on the perturbations an attack finds (FARE, TeCoA: arXiv:2402.12336, 2212.07016).
 
     The attack sees the encoder in evaluation mode with frozen weights; only the outer step keeps a graph for them.
-    The start of the attack is drawn per sample and step, so that any step can be replayed alone.
+    The start of the attack is drawn per sample and step, so that any step can be replayed alone.  No statistic couples
+    the samples of a batch, so accumulated batches and shares of several processes add up to one large batch.
 
     Args:
         encoder: to train, all of it.
@@ -31,6 +34,7 @@ class AdversarialFineTuning(pl.LightningModule):
         settings: of the optimizer and its schedule.
         seed: of the attack's starts.
         identity: plain values that say what the weights are (base model, objective, threat); saved with them.
+        student: computes the encoder's embeddings during training, such as a compiled one; the encoder itself if None.
 
     Raises:
         ValueError: the objective needs a random start and the attack has none.
@@ -47,6 +51,7 @@ class AdversarialFineTuning(pl.LightningModule):
         settings: OptimizerSettings,
         seed: int = 0,
         identity: dict[str, Any] | None = None,
+        student: ImageEncoder | None = None,
     ) -> None:
         super().__init__()
         if objective.needs_random_start and isinstance(attack, PGD) and not attack.random_start:
@@ -56,13 +61,34 @@ class AdversarialFineTuning(pl.LightningModule):
             )
         self.encoder = encoder
         self._reference = (FrozenReference(reference),)  # in a tuple: no submodule, not in checkpoints
+        self._student = (student or encoder,)  # the same weights, so neither
         self.objective, self.attack, self.settings = objective, attack, settings
         self.seed, self.identity = seed, identity or {}
+        self._losses: list[Tensor] = []
 
     @property
     def reference(self) -> FrozenReference:
         """The frozen original encoder."""
         return self._reference[0]
+
+    @property
+    def student(self) -> ImageEncoder:
+        """What computes the encoder's embeddings during training."""
+        return self._student[0]
+
+    def configure_model(self) -> None:
+        """Cut the weights up where the strategy says so; called at every fit."""
+        if self.device_mesh is not None:
+            for tower in self.encoder.children():  # the encoder is not called, its tower is
+                shard(tower, self.device_mesh["data_parallel"])
+
+    def whole_encoder(self) -> ImageEncoder:
+        """The encoder with all weights: itself, or a copy where they are cut up; every process must ask."""
+        if not is_sharded(self.encoder):
+            return self.encoder
+        whole = copy.deepcopy(self.reference.encoder)
+        whole.load_state_dict(whole_state(self.encoder))
+        return whole
 
     def on_fit_start(self) -> None:
         """Move the original encoder to where the trained one is."""
@@ -71,16 +97,23 @@ class AdversarialFineTuning(pl.LightningModule):
     def perturb(self, batch: Batch, step: int) -> Tensor:
         """The perturbed images [B, 3, H, W] of a batch at an optimizer step; a function of weights and arguments."""
         keys = noise.keys_of(batch.key, device=batch.x.device)
-        with noise.samples(keys, seed=self.seed, draw=step), frozen(self.encoder):
-            loss = self.objective.inner(self.encoder, self.reference, batch)
+        with noise.samples(keys, seed=self.seed, draw=step), gathered(self.encoder), frozen(self.encoder):
+            loss = self.objective.inner(self.student, self.reference, batch)
             return self.attack.perturb(loss, batch.x, "inner")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean outer loss at the perturbed images."""
         x_adv = self.perturb(batch, self.global_step)
-        loss = self.objective.outer(self.encoder, self.reference, batch, x_adv).mean()
-        self.log("train/loss", loss, batch_size=len(batch.x))
+        loss = self.objective.outer(self.student, self.reference, batch, x_adv).mean()
+        self._log_loss(loss.detach(), batch_idx)
         return loss
+
+    def _log_loss(self, loss: Tensor, batch_idx: int) -> None:
+        """Log the mean over a step's batches and over the processes, once a step."""
+        micro = 1 if self._trainer is None else self._trainer.accumulate_grad_batches
+        self._losses = [*(self._losses if batch_idx % micro else []), loss]
+        if len(self._losses) == micro:
+            self.log("train/loss", torch.stack(self._losses).mean(), sync_dist=True, batch_size=1)
 
     @torch.no_grad()
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

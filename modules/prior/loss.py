@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules import noise
+from modules.perturb.losses import at_least_single
 
 if TYPE_CHECKING:
     from modules.prior.diffusion import DiffusionPrior
@@ -54,7 +55,7 @@ def loss_per_sample(
         with torch.no_grad():
             estimate = prior.x0_of(network(), x_t, t)
         estimate = estimate * (noise.uniform(image_embedding, f"{stream}/self", ()) < 0.5)[:, None]
-    answer = network(self_cond=estimate)
+    answer = at_least_single(network(self_cond=estimate))  # half under autocast
     if prior.clamp:
         answer = prior.on_sphere(answer)
     targets = {"x0": x0, "eps": eps, "v": schedule.velocity(x0, t, eps)}

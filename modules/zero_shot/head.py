@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.perturb.losses import at_least_single
+
 BLANK_PROMPT = "a photo of a."
 """The class-free prompt of CLIPure's abstract."""
 
@@ -39,7 +41,9 @@ class ZeroShotHead(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Logits [B, K] of embeddings z [B, D], normalised here."""
-        logits = self.logit_scale * F.normalize(z, dim=-1) @ self.weights.T
+        z = at_least_single(z)
+        with torch.autocast(z.device.type, enabled=False):  # three digits of a cosine are too few under a factor of 100
+            logits = self.logit_scale * F.normalize(z, dim=-1) @ self.weights.T
         assert logits.shape == (len(z), len(self.classes)), "the head's output is not [B, K]"
         return logits
 
