@@ -185,8 +185,7 @@ def _tuning(
         comparison=comparison,
         verdict=verdict(
             comparison,
-            rungs[-1],
-            len(rungs[0].tried),
+            rungs,
             judged=judged,
             bare=bare,
             max_clean_drop=config.max_clean_drop,

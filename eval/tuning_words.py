@@ -15,8 +15,7 @@ BARE = "the undefended encoder"
 
 def verdict(
     comparison: Comparison,
-    rung: Rung,
-    count: int,
+    rungs: Sequence[Rung],
     *,
     judged: Score,
     bare: Score,
@@ -27,18 +26,18 @@ def verdict(
 
     Args:
         comparison: of the two worst cases on the judging images, winner first.
-        rung: the last one; its first setting is the winner.
-        count: settings that were tried.
+        rungs: all of them; the first setting of the last is the winner.
         judged: the winner on the judging images.
         bare: the undefended encoder there.
         max_clean_drop: clean accuracy that a setting might lose.
         doubts: about the winner.
     """
+    rung, count = rungs[-1], len(rungs[0].tried)
     winner = rung.tried[0]
     red = [doubt for doubt in doubts if doubt.severity == "red"]
     kind: Kind = "not believable" if red else verdict_of(comparison)
     sentences = [_result(comparison, winner, count), *_doubted(red)]
-    sentences += [_tuned(rung, winner, count)]
+    sentences += [_tuned(rung, winner, count), *_by_transfer(rungs[0], winner, max_clean_drop)]
     sentences += _clean(winner, rung, judged, bare, max_clean_drop) + _draws(judged, bare)
     return Verdict(kind, sentences)
 
@@ -87,6 +86,23 @@ def _tuned(rung: Rung, winner: Tried, count: int) -> str:
         f"Where it was chosen, on {winner.score.worst.n:,} tuning images, its lead was {points(own - bare)} points "
         f"({kept}){f'; a best of {count:,} looks better there than it is' if count > 1 else ''}."
     )
+
+
+def _by_transfer(rung: Rung, winner: Tried, most: float) -> list[str]:
+    """What would have been chosen by attacks that look past the defence, where that is another and a worse one."""
+    seen = [(one.score.transfer.value, one) for one in rung.tried if one.score.transfer]
+    seen = [(value, one) for value, one in seen if keeps_clean(one.score, rung.bare, most)]
+    if not seen:
+        return []
+    value, apparent = max(seen, key=lambda pair: pair[0])  # of equals the one with the better worst case
+    own = next(one for one in rung.tried if one.name == winner.name)
+    if apparent.score.worst.value >= own.score.worst.value:
+        return []
+    return [
+        f"By transferred attacks alone {apparent.name} would have been chosen, which looks like {percent(value)} % "
+        f"there ({rung.name}: {percent(rung.bare.worst.value)} % without a defence) and keeps "
+        f"{percent(apparent.score.worst.value)} %."
+    ]
 
 
 def _clean(winner: Tried, rung: Rung, judged: Score, bare: Score, most: float) -> list[str]:

@@ -49,7 +49,7 @@ def a_tuning() -> Tuning:
         bare=bare,
         judged=judged,
         comparison=comparison,
-        verdict=verdict(comparison, RUNG, 4, judged=judged, bare=bare, max_clean_drop=0.05),
+        verdict=verdict(comparison, [RUNG], judged=judged, bare=bare, max_clean_drop=0.05),
         doubts=[Doubt("few_images", "amber", "There are few images.")],
         command="robustclip tune clipure_diff_tiny",
     )

@@ -21,9 +21,12 @@ def flags(both: int, first: int, second: int, neither: int) -> tuple[dict[str, b
 
 def said(counts: tuple[int, int, int, int], **changes: Any) -> Verdict:
     winner = Tried("steps=3", {"steps": 3}, changes.pop("tuned", score(0.9, 0.5)), 2.0)
-    rung = Rung("final", ["apgd"], changes.pop("bare_tuned", score(0.9, 0.4)), [winner])
+    others = [Tried(str(i), {"steps": i}, score(0.9, 0.0), 2.0) for i in range(changes.pop("count", 36) - 1)]
+    bare = changes.pop("bare_tuned", score(0.9, 0.4))
+    sieve = Rung("sieve", ["apgd"], bare, changes.pop("sieve", [winner, *others]))
+    rungs = [sieve, Rung("final", ["apgd"], bare, [winner])]
     known = {"judged": score(0.9, 0.5), "bare": score(0.9, 0.4), "max_clean_drop": 0.05, **changes}
-    return verdict(compare(*flags(*counts)), rung, known.pop("count", 36), **known)
+    return verdict(compare(*flags(*counts)), rungs, **known)
 
 
 @pytest.mark.parametrize(
@@ -91,3 +94,13 @@ def test_the_mean_draw_of_a_random_defence_is_told() -> None:
     assert "in one draw, on average, 60.0 % are" in " ".join(
         said((50, 5, 5, 40), judged=score(0.9, 0.5, 0.6, 0.6)).sentences
     )
+
+
+def test_what_transferred_attacks_would_have_chosen_is_told_where_it_is_worse() -> None:
+    own = Tried("steps=3", {"steps": 3}, score(0.9, 0.5, 0.5), 2.0)
+    masked = Tried("steps=9", {"steps": 9}, score(0.9, 0.1, 0.7), 2.0)
+    mute = Tried("steps=99", {"steps": 99}, score(0.1, 0.1, 0.9), 2.0)  # too dull to be chosen by anyone
+    text = " ".join(said((50, 5, 5, 40), sieve=[own, masked, mute]).sentences)
+    assert "By transferred attacks alone steps=9 would have been chosen" in text
+    assert "looks like 70.0 % there (sieve: 40.0 % without a defence) and keeps 10.0 %" in text
+    assert "transferred" not in " ".join(said((50, 5, 5, 40), sieve=[own, mute]).sentences)
