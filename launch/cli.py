@@ -10,6 +10,9 @@ from typing import Annotated
 import typer
 
 from launch.errors import explain, say
+from launch.launchers.commands import launch_app
+from launch.launchers.preemption import heed_the_warning
+from launch.launchers.ranks import adopt
 from launch.models import model_app
 
 app = typer.Typer(
@@ -27,6 +30,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Make and inspect shards of images.")
 app.add_typer(data_app, name="data")
+app.add_typer(launch_app, name="launch")
 app.add_typer(model_app, name="model")
 
 Recipe = Annotated[str, typer.Argument(help="A shipped recipe's name, or a .yaml file.")]
@@ -270,6 +274,8 @@ def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2, Ctrl-C is 130."""
     # OpenMP threads that wait by spinning starve each other where cores are shared; read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.update(adopt())
+    heed_the_warning(next((word for word in sys.argv[1:] if not word.startswith("-")), ""))
     debug = "--debug" in sys.argv
     try:
         code = app(standalone_mode=False) or 0  # typer turns Ctrl-C into a return value of 130
@@ -283,3 +289,7 @@ def main() -> None:
         say("interrupted; start the same command again to go on")
     if code:
         sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.load import load_config, read_recipe
+from launch.launchers.ranks import open_agreed_run, rank_of
 
 NOT_SAID = "not-said"
 """Stands in a dry run for a place or a file that is told later."""
@@ -34,7 +35,9 @@ def run_job(
         show_plan(kind, name, load_config(kind, recipe, _told_later(kind, recipe, overrides)))
         return
     config = load_config(kind, recipe, overrides)
-    print(_JOBS[kind](name, config, out, command))
+    done = _JOBS[kind](name, config, out, command)
+    if rank_of() == 0:
+        print(done)
 
 
 def _told_later(kind: str, recipe: str, overrides: Sequence[str]) -> list[str]:
@@ -47,11 +50,10 @@ def _told_later(kind: str, recipe: str, overrides: Sequence[str]) -> list[str]:
 
 def _finetune(name: str, config: Any, out: Path | None, command: str) -> str:
     from train.finetune import finetune
-    from train.runs import open_run
 
-    run = open_run(name, config, out, command=command)
+    run = open_agreed_run(name, config, out, command=command)
     export = finetune(run)
-    if (run.folder / "results.jsonl").is_file():
+    if rank_of() == 0 and (run.folder / "results.jsonl").is_file():
         from launch.evaluation import show_results
 
         show_results(run.folder)
@@ -60,16 +62,14 @@ def _finetune(name: str, config: Any, out: Path | None, command: str) -> str:
 
 def _pretrain(name: str, config: Any, out: Path | None, command: str) -> str:
     from train.pretrain import pretrain
-    from train.runs import open_run
 
-    return f"model: {pretrain(open_run(name, config, out, command=command))}"
+    return f"model: {pretrain(open_agreed_run(name, config, out, command=command))}"
 
 
 def _prior(name: str, config: Any, out: Path | None, command: str) -> str:
     from train.prior import show_health, train_prior
-    from train.runs import open_run
 
-    run = open_run(name, config, out, command=command)
+    run = open_agreed_run(name, config, out, command=command)
     export = train_prior(run)
     show_health(run.folder)
     return f"prior: {export}"
