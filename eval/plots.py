@@ -197,11 +197,15 @@ def loss_curves(runs: Sequence[tuple[str, Sequence[tuple[float, float]]]], name:
     """Training loss over steps, averaged into at most 200 points a run; empty without points."""
     lines = []
     for i, (label, points) in enumerate((label, p) for label, p in runs if p):
-        width = -(-len(points) // 200)
-        bins = [points[k : k + width] for k in range(0, len(points), width)]
-        means = [tuple(sum(c) / len(c) for c in zip(*b, strict=True)) for b in bins]
-        lines.append(Series(label, [(x, y, y, y) for x, y in means], SERIES[i % len(SERIES)]))
+        lines.append(Series(label, [(x, y, y, y) for x, y in averaged(points)], SERIES[i % len(SERIES)]))
     return curves(lines, name, "training step", "training loss") if lines else ""
+
+
+def averaged(points: Sequence[tuple[float, float]], count: int = 200) -> list[tuple[float, float]]:
+    """The points, averaged in runs of neighbours into at most ``count``."""
+    width = max(1, -(-len(points) // count))
+    bins = [points[k : k + width] for k in range(0, len(points), width)]
+    return [(sum(x for x, _ in b) / len(b), sum(y for _, y in b) / len(b)) for b in bins]
 
 
 def histogram(entry: Mapping[str, Any], name: str) -> str:

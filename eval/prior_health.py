@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PUBLISHED = (
-    "The healthy ranges were published for priors of ViT-L/14 after about a billion samples; other encoders, fewer "
-    "samples and repeated captions move them."
+    "The healthy ranges were published for priors of ViT-L/14 after about a billion samples, whose loss ended near "
+    "0.1; other encoders, fewer samples and repeated captions move them."
 )
 
 
@@ -60,11 +60,11 @@ class Measure:
         return f"{said} {self.above[1]}" if self.above and value > self.above[0] else said
 
 
-LOSS = Measure("val/loss", "Validation loss", None, 0.15, "about 0.1, at most 0.15")
+LOSS = Measure("val/loss", "Validation loss", None, 0.15, "0.15 or less")
 LIVE = Measure("val/loss_live", "Validation loss of the weights in training")
 IMAGE = Measure("val/similarity_image", "Similarity with the original image", 0.75, None, "0.75 or more")
 TEXT = Measure("val/similarity_text", "Similarity with the text")
-BASELINE = Measure("val/baseline", "Similarity of image and text, the baseline")
+BASELINE = Measure("val/baseline", "Similarity of image and text (baseline)")
 DIFFERENCE = Measure(
     "val/difference_from_baseline",
     "Difference from the baseline",
@@ -84,13 +84,30 @@ def measures_of(prediction: str = "x0", loss: str = "l2") -> tuple[Measure, ...]
     return MEASURES if usual else (Measure(LOSS.name, LOSS.label), *MEASURES[1:])
 
 
+def in_short(values: Mapping[str, float], measures: tuple[Measure, ...] = MEASURES) -> str:
+    """How many measures are healthy, and which are not."""
+    judged = [measure for measure in measures if measure.healthy and measure.name in values]
+    if not judged:
+        return "No pairs were held out, so nothing is said about its health."
+    outside = [measure for measure in judged if measure.verdict(values[measure.name]) != "healthy"]
+    if not outside:
+        return f"All {len(judged)} measures with a published range are healthy."
+    named = ", ".join(f"{measure.label.lower()} {measure.shown(values[measure.name])}" for measure in outside)
+    return (
+        f"{len(judged) - len(outside)} of {len(judged)} measures with a published range are healthy; outside: {named}."
+    )
+
+
+def in_words(values: Mapping[str, float], measures: tuple[Measure, ...] = MEASURES) -> list[str]:
+    """A sentence for every measure."""
+    return [measure.sentence(values[measure.name]) for measure in measures if measure.name in values]
+
+
 def health_table(values: Mapping[str, float], measures: tuple[Measure, ...] = MEASURES) -> Table:
     """A terminal's table of a validation: measure, value, healthy range, verdict."""
     from rich.table import Table
 
-    table = Table(
-        "held-out pairs", "value", "healthy", "", title="validation of the moving average", title_justify="left"
-    )
+    table = Table("held-out pairs", "value", "healthy", "", title="the prior's health", title_justify="left")
     for measure in measures:
         if measure.name in values:
             value = values[measure.name]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError, write_atomically
+from eval.prior_health import Measure, measures_of
 
 FILE = "prior.json"
 Curve = list[tuple[float, float]]  # (step, value)
@@ -26,6 +27,16 @@ class PriorRecord:
 
     facts: dict[str, Any]
     curves: dict[str, Curve]
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """What is measured of this prior, with the ranges that hold for it."""
+        return measures_of(self.facts.get("prediction", "x0"), self.facts.get("loss", "l2"))
+
+    @property
+    def step(self) -> int:
+        """Steps that are in the table."""
+        return int(max((curve[-1][0] for curve in self.curves.values() if curve), default=0))
 
     def last(self, prefix: str = "") -> dict[str, float]:
         """The newest value of every curve whose name starts with ``prefix``."""

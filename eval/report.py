@@ -13,6 +13,7 @@ from eval.card import FILE, read_card
 from eval.inert import inert
 from eval.pages import words
 from eval.pages.pictures import sheets_of
+from eval.pages.prior import prior_sections
 from eval.pages.render import render, style, trusted
 from eval.pages.runs import Run, merged, read_runs
 from eval.results import Result, write_csv
@@ -38,7 +39,8 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     The same run folders give the same bytes.
 
     Args:
-        runs: run folders with results.jsonl, config.yaml and env.json; other files are optional.
+        runs: run folders with results.jsonl (or a prior's prior.json), config.yaml and env.json; other files are
+            optional.
         out: folder of the report.
 
     Raises:
@@ -46,10 +48,11 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     """
     found = [_marked(run) for run in read_runs(runs)]
     rows = merged(found)
-    if not any(r.metric == ROBUST for r in rows):
+    if not any(r.metric == ROBUST for r in rows) and not all(run.prior for run in found):
         raise ConfigError("no robust_accuracy among the rows; evaluate with at least one attack first")
     page = render("report.html.j2", **_context(found, rows))
-    write_csv(out / "results.csv", rows)
+    if rows:
+        write_csv(out / "results.csv", rows)
     write_atomically(out / "index.html", page)
     return out / "index.html"
 
@@ -85,12 +88,13 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
     training, radii = _training(runs, rows, chosen), _radii(rows, chosen)
     sheets = [sheet for run in runs for sheet in sheets_of(run.folder, run.examples)]
     notes = _notes(runs)
-    cards = _cards(runs)
+    cards, priors = _cards(runs), prior_sections(runs)
     contents = [
         ("scorecard", "Scorecard", cards),
-        ("headline", "What is left", True),
-        ("views", "What the attacker followed", True),
-        ("words", "In words", True),
+        ("headline", "What is left", groups),
+        ("views", "What the attacker followed", groups),
+        ("words", "In words", groups),
+        ("priors", "Priors", priors),
         ("training", "Over training", training),
         ("radius", "Over the radius", radii),
         ("pictures", "Pictures", sheets),
@@ -98,11 +102,13 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         ("run", "What was run", True),
     ]
     return {
+        "kind": "Robustness report" if groups else "Report",
         "title": ", ".join(run.label for run in runs),
         "style": style("style.css"),
-        "stand_in": words.STAND_IN if any(r.dataset == "digits" for r in rows) else "",
+        "stand_in": words.STAND_IN if _stand_in(rows, priors) else "",
         "contents": [(anchor, text) for anchor, text, there in contents if there],
         "cards": cards,
+        "priors": priors,
         "groups": groups,
         "others": [_table(t, found) for t in threats if t not in chosen],
         "training": training,
@@ -112,6 +118,10 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         "runs": [_facts(run) for run in runs],
         "rest": [r for r in rows if r.metric not in (CLEAN, ROBUST)],
     }
+
+
+def _stand_in(rows: Sequence[Result], priors: Sequence[dict[str, Any]]) -> bool:
+    return any(r.dataset == "digits" for r in rows) or any(prior["stand_in"] for prior in priors)
 
 
 def _table(threat: Threat, found: Sequence[HeadlineRow]) -> dict[str, Any]:

@@ -113,12 +113,19 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     """
     from rich.console import Console
 
+    from eval.prior_health import health_table
+    from eval.prior_record import has_record, read_record
     from eval.report import build_report, rows_of
     from eval.tables import terminal_table
 
     runs = _joined(runs, out)
     page = build_report(runs, out or runs[0] / "report")
-    Console().print(terminal_table(rows_of(runs)))
+    rows = rows_of(runs)
+    if rows:
+        Console().print(terminal_table(rows))
+    for run in filter(has_record, runs):
+        record = read_record(run)
+        Console().print(health_table(record.last("val/"), record.measures))
     print(f"report: {page}")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError
+from eval.prior_record import PriorRecord, has_record, read_record
 from eval.results import Result, read_results
 from eval.tables import plain
 
@@ -28,6 +29,7 @@ class Run:
         loss: (step, value) of the training loss; empty if the run did not train.
         notes: paragraphs written by the evaluation.
         examples: descriptions of example pictures.
+        prior: what a prior's training left; None of other runs.
     """
 
     folder: Path
@@ -38,6 +40,7 @@ class Run:
     loss: list[tuple[float, float]] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
     examples: list[dict[str, Any]] = field(default_factory=list)
+    prior: PriorRecord | None = None
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -89,8 +92,9 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise ConfigError(f"no run folder at {folder}; give a folder that holds results.jsonl")
-    rows = [_clean(r, folder) for r in read_results(folder / "results.jsonl")]
-    if not rows:
+    prior = read_record(folder) if has_record(folder) else None
+    rows = [] if prior else [_clean(r, folder) for r in read_results(folder / "results.jsonl")]
+    if not rows and prior is None:
         raise ConfigError(f"{folder / 'results.jsonl'} holds no row; run an evaluation first")
     values: dict[tuple[object, ...], float] = {}
     for row in rows:
@@ -106,9 +110,10 @@ def read_run(folder: Path) -> Run:
         rows,
         plain(_text(folder / "config.yaml"), keep_lines=True),
         _environment(folder / "env.json"),
-        _loss(folder / "metrics.csv"),
+        [] if prior else _loss(folder / "metrics.csv"),
         _notes(folder / "notes.json"),
         read_examples(folder / "examples.json"),
+        prior,
     )
 
 
