@@ -16,10 +16,12 @@ from modules.defenses.anti_adversary import AntiAdversary
 from modules.defenses.base import Defense, Undefended
 from modules.defenses.clipure_cos import CLIPureCos
 from modules.defenses.clipure_diff import CLIPureDiff
+from modules.defenses.cosine_gate import CosineGate
 from modules.defenses.csr import CSR
 from modules.defenses.doc import DOC
 from modules.defenses.et3 import ET3
 from modules.defenses.hedge import HedgeDefense
+from modules.defenses.likelihood_gate import LikelihoodGate
 from modules.defenses.low_pass import LowPass
 from modules.defenses.mac import MAC
 from modules.defenses.nac import NAC
@@ -52,6 +54,8 @@ DEFENSES: Family[Defense] = Family(
         "random_noise": RandomNoise,
         "clipure_cos": CLIPureCos,
         "clipure_diff": CLIPureDiff,
+        "likelihood_gate": LikelihoodGate,
+        "cosine_gate": CosineGate,
         "ttc": TTC,
         "ttc_original": TTCOriginal,
         "doc": DOC,

@@ -14,7 +14,7 @@ from data.batches import ImageBatch
 from eval.plan import Plan
 from eval.tasks.classification import ClassificationTask
 from modules import noise
-from modules.defenses.base import Defense
+from modules.defenses.base import Defense, View
 from modules.encoders.base import ImageEncoder
 
 ATTACK_DRAW, SCORE_DRAW = 0, 1_000_003  # the attacker never sees the noise that it is scored on
@@ -85,6 +85,26 @@ class Answers:
         """For each draw on which this defence is scored, which images are right."""
         draws = self.plan.config.score_draws if defense.random else 1
         return [(self.logits(defense, batch, x, draw).argmax(dim=1) == batch.y).tolist() for draw in range(draws)]
+
+    @torch.no_grad()
+    def scores(self, defense: Defense, batch: ImageBatch, x: Tensor) -> list[float | None] | None:
+        """How far each image of x opens the defence's gate, in the first draw on which it is scored; None without gate.
+
+        Args:
+            defense: perhaps with a gate.
+            batch: the images.
+            x: [B, 3, H, W] the batch's own pixels, or attacked ones; no score for an image that is as it was.
+        """
+        if View.gate not in defense.views():
+            return None
+        with self.named(batch, SCORE_DRAW, nameless=not defense.random), blamed(type(defense).__name__):
+            opening = defense.gate(x)
+            if opening is not None and (opening.shape != (len(x),) or not torch.isfinite(opening).all()):
+                raise ValueError(f"has a gate that returned {list(opening.shape)}, not {len(x)} finite numbers")
+        if opening is None:
+            return None
+        attacked = (x is batch.x) | (x != batch.x).flatten(1).any(dim=1)
+        return [score if there else None for score, there in zip(opening.tolist(), attacked.tolist(), strict=True)]
 
     def coupled(self, name: str, defense: Defense, batch: ImageBatch) -> bool:
         """Whether images of a batch change one another's results behind this defence."""

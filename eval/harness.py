@@ -113,7 +113,7 @@ def _one_batch(
     if wanted:
         few = batch.select(slice(0, wanted))
         found.examples += judge.show(batch, adversarial, wanted) if began_anew else judge.examples(few)
-    part.draws = {cell: part.draws[cell] for cell in judge.cells}  # the plan's order, whatever a file's was
+    part.keep(judge.cells)  # the plan's order, whatever a file's was
     return part
 
 
@@ -141,6 +141,9 @@ def _known(file: Path, header: dict[str, str], batch: ImageBatch, judge: Judge) 
         raise ConfigError(f"{file} is about other images than the data now holds; delete it")
     if not part.draws.keys() <= set(judge.cells):
         raise ConfigError(f"{file} is damaged (it holds attacks of another plan); delete it")
+    lacking = {cell.defense for cell in part.draws.keys() - part.scores.keys()}
+    gated = {name for name in lacking if judge.scores(judge.defenses[name], batch, batch.x) is not None}
+    part.keep([cell for cell in part.draws if cell.defense not in gated])  # written before gates were scored
     return part
 
 

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from data.batches import ImageBatch
-from data.images import evaluation_batches
 from eval.answers import ATTACK_DRAW, SCORE_DRAW, Answers, blamed
-from eval.calibration import calibrate_gate, gate_note
+from eval.calibration import cuts_of, set_gates
 from eval.eot import grow_draws
 from eval.examples import Example, take_examples
 from eval.outcomes import CLEAN, Cell, Outcomes
@@ -25,7 +24,6 @@ from eval.tasks.classification import ClassificationTask
 from modules.attacks.base import Attack, Search
 from modules.defenses.base import Defense, Undefended, View
 from modules.defenses.routes import Route, route
-from modules.defenses.ttc import TTC
 from modules.encoders.base import ImageEncoder
 
 Adversarial = dict[Cell, Tensor]
@@ -53,9 +51,7 @@ class Judge(Answers):
         self.qualifiers = self._qualifiers()
         self.defenses = {name: plan.defend(name, encoder, task) for name in plan.config.defenses}
         self._draws: dict[str, int] = {}
-        for name, defense in self.defenses.items():
-            if isinstance(defense, TTC) and defense.calibrate:
-                self.notes.append(self._calibrate(name, defense))
+        self.notes += set_gates(self, self.defenses, subject.encoder)
         self.cells = list(dict.fromkeys(cell for name in self.defenses for cell in self._cells_of(name)))
         self._shared = any(cell.view == View.transfer for cell in self.cells)
 
@@ -84,19 +80,6 @@ class Judge(Answers):
     def _own(defense: Defense) -> frozenset[View]:
         """Views that are taken whatever the recipe says: the bare encoder has no other."""
         return frozenset({View.adaptive}) if isinstance(defense, Undefended) else frozenset()
-
-    def _calibrate(self, name: str, defense: TTC) -> dict[str, Any]:
-        """Set a gate on the tuning split, against the first attack through the bare encoder."""
-        assert self.task.tuning is not None
-        gate = calibrate_gate(
-            defense,
-            self.task.classifier(self.encoder),
-            next(iter(self.plan.attacks.values())).attack,
-            (b.to(self.device) for b in evaluation_batches(self.task.tuning, self.plan.config.batch_size)),
-            lambda batch: self.named(batch, ATTACK_DRAW),
-        )
-        defense.calibrate = False  # who is handed this defence again finds the gate as it was set
-        return gate_note(self.subject.encoder, name, gate)
 
     def work_of(self, images: int) -> int:
         """Progress units of so many images."""
@@ -131,6 +114,8 @@ class Judge(Answers):
                 begin = time.perf_counter()
                 x, notes = (batch.x, []) if cell.attack == CLEAN else self._attack(cell, batch, static, part)
                 part.draws[cell] = self._cumulated(cell, self.right(self.defenses[cell.defense], batch, x), part)
+                if (scores := self.scores(self.defenses[cell.defense], batch, x)) is not None:
+                    part.scores[cell] = scores
                 part.seconds[cell], part.notes[cell] = time.perf_counter() - begin, notes
                 adversarial[cell] = x[: self.plan.config.examples].clone()  # a view would keep the whole batch
                 keep(part)
@@ -140,8 +125,8 @@ class Judge(Answers):
     def _before(self, cell: Cell, part: Outcomes) -> list[Cell]:
         """The cells that a cascade counts here: of this view; where nobody's gradient is followed, of all."""
         cascade = self.plan.config.cascade
-        if cascade == "none":
-            return []
+        if cascade == "none" or self.defenses[cell.defense].rejects:
+            return []  # who was refused has not fallen: whether an image was is no outcome
         own = [c for c in part.draws if (c.defense, c.eps) == (cell.defense, cell.eps) and c.attack != CLEAN]
         everything = cascade == "all" or cell.view == View.query
         return [Cell(cell.defense), *(c for c in own if everything or c.view == cell.view)]
@@ -205,6 +190,7 @@ class Judge(Answers):
     ) -> tuple[Tensor, list[str]]:
         draws = self.draws_of(cell.defense) if way.averaged else 1
         attack, changes = attack.suited(len(self.task.head.classes))
+        compact = compact and way.refused is None  # a detector's score falls on after the first point that passes
         with self.named(batch, ATTACK_DRAW), blamed(f"{cell.attack} on {cell.defense} ({cell.view})"):
             search = Search(
                 [self.task.classifier(look) for look in way.looks],
@@ -215,6 +201,7 @@ class Judge(Answers):
                 compact=compact,
                 judge=None if way.faithful else self.task.classifier(self.defenses[cell.defense]),
                 penalty=way.penalty,
+                refused=way.refused,
                 candidates=candidates,
             )
             x_adv = attack.on(search)
@@ -256,6 +243,8 @@ class Judge(Answers):
             config=self.plan.hash,
             artefacts={name: defense.artefact for name, defense in self.defenses.items() if defense.artefact},
             qualifiers=self.qualifiers,
+            cuts={name: cuts_of(self, d) for name, d in self.defenses.items() if View.gate in d.views()},
+            rejecting=[name for name, defense in self.defenses.items() if defense.rejects],
             cascade=config.cascade != "none",
             anytime=config.stop_width > 0,
         )

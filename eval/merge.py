@@ -112,6 +112,9 @@ def _check(parts: list[Part], folders: Sequence[Path]) -> None:
                 raise ConfigError(f"{part.file} and {first.file} were made with another {what}; they cannot be merged")
         if part.outcomes.draws.keys() != first.outcomes.draws.keys():
             raise ConfigError(f"{part.file} and {first.file} hold other attacks; they cannot be merged")
+        if part.outcomes.scores.keys() != first.outcomes.scores.keys():
+            old = min(part, first, key=lambda p: len(p.outcomes.scores))
+            raise ConfigError(f"{old.file} holds no scores of gates, others do; delete its shard and evaluate it again")
     reached = 0
     for part in parts:
         if part.start < reached:

@@ -43,12 +43,15 @@ class Outcomes:
             scored on one draw.
         seconds: for each cell, the time it took.
         notes: for each cell, what its attack had to do otherwise than told.
+        scores: for each cell of a defence with a gate, how far each image opens it; None where the attack left the
+            image as it was.
     """
 
     keys: list[str] = field(default_factory=list)
     draws: dict[Cell, list[list[bool]]] = field(default_factory=dict)
     seconds: dict[Cell, float] = field(default_factory=dict)
     notes: dict[Cell, list[str]] = field(default_factory=dict)
+    scores: dict[Cell, list[float | None]] = field(default_factory=dict)
 
     @property
     def correct(self) -> dict[Cell, list[bool]]:
@@ -58,6 +61,7 @@ class Outcomes:
     def extend(self, other: Outcomes) -> None:
         """Append the outcomes of further images; the cells must be the same."""
         assert not self.keys or self.draws.keys() == other.draws.keys(), "cells differ"
+        assert not self.keys or self.scores.keys() == other.scores.keys(), "scored cells differ"
         self.keys += other.keys
         for cell, draws in other.draws.items():
             mine = self.draws.setdefault(cell, [[] for _ in draws])
@@ -66,6 +70,14 @@ class Outcomes:
             self.seconds[cell] = self.seconds.get(cell, 0.0) + other.seconds[cell]
             said = self.notes.setdefault(cell, [])
             said += [note for note in other.notes.get(cell, []) if note not in said]
+        for cell, scores in other.scores.items():
+            self.scores.setdefault(cell, []).extend(scores)
+
+    def keep(self, cells: Iterable[Cell]) -> None:
+        """Forget every other cell, and take these into this order."""
+        cells = [cell for cell in cells if cell in self.draws]
+        self.draws = {cell: self.draws[cell] for cell in cells}
+        self.scores = {cell: self.scores[cell] for cell in cells if cell in self.scores}
 
     def per_draw(self, cells: Iterable[Cell]) -> list[list[bool]]:
         """For each draw one flag per image: right on the clean image and in every one of ``cells`` (one defence's)."""
@@ -88,6 +100,7 @@ class Outcomes:
             draws={cell: [[flags[i] for i in order] for flags in draws] for cell, draws in self.draws.items()},
             seconds=dict(self.seconds),
             notes=dict(self.notes),
+            scores={cell: [scores[i] for i in order] for cell, scores in self.scores.items()},
         )
 
 
@@ -98,6 +111,7 @@ def write_outcomes(path: Path, outcomes: Outcomes, **header: Any) -> None:
             "correct": ["".join("01"[ok] for ok in flags) for flags in draws],
             "seconds": outcomes.seconds[cell],
             "notes": outcomes.notes.get(cell, []),
+            **({"scores": outcomes.scores[cell]} if cell in outcomes.scores else {}),
         }
         for cell, draws in outcomes.draws.items()
     }
@@ -122,9 +136,12 @@ def read_outcomes(path: Path, **header: Any) -> Outcomes:
             outcomes.draws[cell] = [[{"0": False, "1": True}[flag] for flag in flags] for flags in value["correct"]]
             outcomes.seconds[cell] = float(value["seconds"])
             outcomes.notes[cell] = [str(note) for note in value["notes"]]
+            if "scores" in value:
+                outcomes.scores[cell] = [None if score is None else float(score) for score in value["scores"]]
         lengths = {len(flags) for draws in outcomes.draws.values() for flags in draws}
+        lengths |= {len(scores) for scores in outcomes.scores.values()}
         if lengths - {len(outcomes.keys)}:
-            raise ValueError("flags and keys differ in number")
+            raise ValueError("flags or scores and keys differ in number")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from error
     return outcomes

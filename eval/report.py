@@ -10,8 +10,10 @@ from typing import Any
 from configs.files import ConfigError, write_atomically
 from eval import plots, score_words
 from eval.card import FILE, read_card
+from eval.detectors import without_detection
 from eval.inert import inert
 from eval.pages import words
+from eval.pages.detection import detection_section
 from eval.pages.pictures import sheets_of
 from eval.pages.prior import prior_sections
 from eval.pages.render import render, style, trusted
@@ -87,7 +89,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
     groups = [_group(t, found, rows, f"g{i}") for i, t in enumerate(chosen)]
     training, radii = _training(runs, rows, chosen), _radii(rows, chosen)
     sheets = [sheet for run in runs for sheet in sheets_of(run.folder, run.examples)]
-    notes = _notes(runs)
+    notes, detection = _notes(runs), detection_section(runs, rows)
     cards, priors = _cards(runs), prior_sections(runs)
     contents = [
         ("scorecard", "Scorecard", cards),
@@ -95,6 +97,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         ("views", "What the attacker followed", groups),
         ("words", "In words", groups),
         ("priors", "Priors", priors),
+        ("detection", "Detection", detection),
         ("training", "Over training", training),
         ("radius", "Over the radius", radii),
         ("pictures", "Pictures", sheets),
@@ -111,12 +114,13 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         "priors": priors,
         "groups": groups,
         "others": [_table(t, found) for t in threats if t not in chosen],
+        "detection": detection,
         "training": training,
         "radii": radii,
         "sheets": sheets,
         "notes": notes,
         "runs": [_facts(run) for run in runs],
-        "rest": [r for r in rows if r.metric not in (CLEAN, ROBUST)],
+        "rest": [r for r in without_detection(rows) if r.metric not in (CLEAN, ROBUST)],
     }
 
 

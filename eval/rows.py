@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from eval.detection import detection_rows
 from eval.metrics import wilson
 from eval.outcomes import CLEAN, Cell, Outcomes
 from eval.results import WORST, Result
-from eval.stats import confidence_sequence
+from eval.stats import Estimate, confidence_sequence
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Rows:
         config: its hash.
         artefacts: labels of defences whose rows are no robustness, by their names.
         qualifiers: what the rows of a defence must be read with, by their names.
+        cuts: of defences with a gate, the openings beyond which so many percent of clean tuning images lie.
+        rejecting: defences whose flagged images get no answer.
         cascade: rows count earlier attacks too.
         anytime: intervals that hold wherever an evaluation stops.
     """
@@ -56,6 +59,8 @@ class Rows:
     config: str
     artefacts: dict[str, str] = field(default_factory=dict)
     qualifiers: dict[str, str] = field(default_factory=dict)
+    cuts: dict[str, dict[str, float]] = field(default_factory=dict)
+    rejecting: list[str] = field(default_factory=list)
     cascade: bool = False
     anytime: bool = False
 
@@ -73,7 +78,10 @@ class Rows:
         return cls(**{**content, "subject": Subject(**content["subject"])})
 
     def of(self, outcomes: Outcomes) -> list[Result]:
-        """The rows: one for each cell, and for each defence the per-sample worst case at the threat's eps."""
+        """The rows: one for each cell, and for each defence the per-sample worst case at the threat's eps.
+
+        What its gate detects follows, where a defence has one (``eval.detection``).
+        """
         rows = []
         for name in dict.fromkeys(cell.defense for cell in outcomes.draws):
             own = [cell for cell in outcomes.draws if cell.defense == name]
@@ -81,7 +89,7 @@ class Rows:
             rows += [self._mean(outcomes, cell, [cell]) for cell in own]
             if attacked:
                 rows += self._worst(outcomes, attacked)
-        return rows
+        return rows + detection_rows(self, outcomes)
 
     def attacks(self, outcomes: Outcomes, defense: str) -> list[Cell]:
         """The cells behind a defence's worst case."""
@@ -107,12 +115,18 @@ class Rows:
     def _row(
         self, outcomes: Outcomes, cell: Cell, cells: list[Cell], right: Sequence[float], suffix: str = ""
     ) -> Result:
+        metric = "clean_accuracy" if cell.attack == CLEAN else "robust_accuracy"
+        estimate = Estimate(sum(right) / max(len(right), 1), *self.interval(sum(right), len(right)))
+        row = self.row(cell, metric + suffix, estimate, len(right))
+        return replace(row, seconds=round(sum(outcomes.seconds[c] for c in cells), 3))
+
+    def row(self, cell: Cell, metric: str, estimate: Estimate, n: int) -> Result:
+        """A row about a cell, that took no time of its own."""
         clean = cell.attack == CLEAN
-        low, high = self.interval(sum(right), len(right))
         return Result(
             task=self.task,
             dataset=self.dataset,
-            n=len(right),
+            n=n,
             checkpoint=self.subject.checkpoint,
             step=self.subject.step,
             encoder=self.subject.encoder,
@@ -121,16 +135,16 @@ class Rows:
             view=cell.view,
             norm="none" if clean else self.norm,
             eps=cell.eps,
-            metric=("clean_accuracy" if clean else "robust_accuracy") + suffix,
-            value=sum(right) / max(len(right), 1),
-            low=low,
-            high=high,
-            seconds=round(sum(outcomes.seconds[c] for c in cells), 3),
+            metric=metric,
+            value=estimate.value,
+            low=estimate.low,
+            high=estimate.high,
+            seconds=0.0,
             seed=self.seed,
             config=self.config,
             artefact=self.artefacts.get(cell.defense, ""),
             qualifier=self.qualifiers.get(cell.defense, ""),
-            cumulative=self.cascade and not clean,
+            cumulative=self.cascade and not clean and cell.defense not in self.rejecting,
         )
 
     def interval(self, right: float, n: int) -> tuple[float, float]:

@@ -113,6 +113,7 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     """
     from rich.console import Console
 
+    from eval.detectors import detection_table
     from eval.prior_health import health_table
     from eval.prior_record import has_record, read_record
     from eval.report import build_report, rows_of
@@ -123,6 +124,8 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     rows = rows_of(runs)
     if rows:
         Console().print(terminal_table(rows))
+    if (detection := detection_table(rows)) is not None:
+        Console().print(detection)
     for run in filter(has_record, runs):
         record = read_record(run)
         Console().print(health_table(record.last("val/"), record.measures))

@@ -37,13 +37,16 @@ class Search:
             decision boundary and are of no use against other defences.  Not for batch-coupled classifiers.
         judge: what really decides, where ``looks`` only stand in for it; asked at every ``judge_every``-th point.
         penalty: pixels -> [B], taken off every loss: what an attacker has to avoid beside being right.
+        refused: pixels -> [B], positive where an image gets no answer (a detector's gate); only points that fool the
+            classifier *and* are answered count as found.
         judge_every: see ``judge``.
         candidates: points [B, C, H, W] known from elsewhere, such as another encoder's adversarials; they are looked at
             first, and attacks that can make one more run from the worst point known.
 
     Attributes:
         worst: [B, C, H, W] the candidate with the largest margin over the label, at first the images themselves.
-        margin: [B] that margin; positive where the classifier is fooled.
+        margin: [B] that margin; positive where the classifier is fooled.  Where images can be refused, the smaller of
+            margin and distance from refusal.
         index: [B'] the images the attack still works on.
         clean: [B, K] logits of the images themselves, once ``begin`` was called.
         salt: prefix of the names of random numbers; tells apart attacks that share a search.
@@ -62,6 +65,7 @@ class Search:
         compact: bool = False,
         judge: Classifier | None = None,
         penalty: Loss | None = None,
+        refused: Loss | None = None,
         judge_every: int = 5,
         candidates: Sequence[Tensor] = (),
     ) -> None:
@@ -69,6 +73,7 @@ class Search:
         self.x, self.y, self.threat = x, y, threat
         self.draws, self.compact = draws, compact
         self.judge, self.penalty, self.judge_every = judge, penalty, judge_every
+        self.refused = refused
         self.candidates = tuple(candidates)
         self.worst = x.clone()
         self.margin = torch.full((len(x),), -torch.inf, device=x.device)
@@ -109,7 +114,7 @@ class Search:
         answers = self._answers(x)
         self._remember(x.detach(), answers, judged=judged)
         value = torch.stack([self.loss(logits, *labels) for logits in answers]).mean(dim=0)
-        return value if self.penalty is None else value - self._avoided(x)
+        return value if self.penalty is None else value - self._of_pixels(self.penalty, x)
 
     def logits(self, x: Tensor, *, judged: bool = False) -> Tensor:
         """[B', K] logits, averaged over looks and draws, of the points of ``index``; remembers the points."""
@@ -129,10 +134,9 @@ class Search:
             with noise.redraw(x, self._calls):  # fresh noise at every look: the loss averages over draws
                 return look(x)
 
-    def _avoided(self, x: Tensor) -> Tensor:
-        assert self.penalty is not None
+    def _of_pixels(self, loss: Loss, x: Tensor) -> Tensor:
         with noise.subset(self.index, of=self._scope):
-            return self.penalty(x)
+            return loss(x)
 
     @torch.no_grad()
     def _remember(self, x: Tensor, answers: Sequence[Tensor], *, judged: bool) -> None:
@@ -147,6 +151,8 @@ class Search:
         value = torch.stack([margin(logits.detach().float(), y) for logits in answers]).mean(dim=0)
         if not torch.isfinite(value).all():
             raise ValueError("the classifier returned logits that are not finite; its robustness is undefined")
+        if self.refused is not None:
+            value = torch.minimum(value, -self._of_pixels(self.refused, x).float())
         better = (value > self.margin[self.index]) & self.threat.contains(self.x[self.index], x)
         found = self.index[better]
         self.worst[found] = x[better]

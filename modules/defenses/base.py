@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from torch import Tensor
 
+from modules.defenses.gates import GateCalibration
 from modules.encoders.base import ImageEncoder
 
 
@@ -50,6 +51,10 @@ class Defense(ImageEncoder):
         random: it draws noise (``modules.noise``); evaluated by ``eot`` too.
         group: number of neighbouring images whose results depend on one another; 1 for an honest defence.
         artefact: a label for behaviour kept only to reproduce a release; its rows are never read as robustness.
+        calibrate: its gate is set on a tuning split before it is judged (``calibrate_gate``).
+        rejects: an image that opens the gate gets no answer, and whoever attacks has to keep the gate shut.
+        gate_reads: what the gate's score is, in words.
+        gate_rest: how far below opening an evader of the gate stays, in the gate's own units.
 
     Args:
         encoder: the encoder to defend, itself perhaps defended.
@@ -58,6 +63,10 @@ class Defense(ImageEncoder):
     random: bool = False
     group: int = 1
     artefact: str = ""
+    calibrate: bool = False
+    rejects: bool = False
+    gate_reads: str = "score"
+    gate_rest: float = 0.2
 
     def __init__(self, encoder: ImageEncoder, /) -> None:
         super().__init__()
@@ -102,6 +111,18 @@ class Defense(ImageEncoder):
         Differentiable.  None where the defence always acts.
         """
         return None
+
+    def gate_score(self, x: Tensor) -> Tensor | None:
+        """[B] what the gate compares with its threshold; None where nothing can be calibrated."""
+        return None
+
+    def calibrate_gate(self, clean: Tensor, attacked: Tensor) -> GateCalibration:
+        """Set the gate by the scores [N] of a tuning split and of the same images attacked through the bare encoder.
+
+        Raises:
+            ValueError: this defence has no gate to be set, or the tuning split is too small.
+        """
+        raise ValueError(f"{type(self).__name__} has no gate that could be calibrated")
 
     def views(self) -> tuple[View, ...]:
         """The views that say something about this defence: those of its hooks, and those of every defence."""

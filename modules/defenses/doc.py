@@ -10,8 +10,8 @@ from torch import Tensor
 
 from modules import noise
 from modules.defenses.base import Defense
+from modules.defenses.gates import Direction
 from modules.defenses.smooth import signs, unrolling, variant
-from modules.defenses.ttc import Direction
 from modules.encoders.base import ImageEncoder
 from modules.perturb.ascent import ascend
 from modules.perturb.losses import squared_l2

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from modules.defenses.gates import Direction
 from modules.defenses.smooth import signs
-from modules.defenses.ttc import TTC, Direction
+from modules.defenses.ttc import TTC
 from modules.encoders.base import ImageEncoder
 from modules.perturb.ascent import Iterate, ascend
 from modules.perturb.losses import squared_l2

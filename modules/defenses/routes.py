@@ -14,7 +14,6 @@ from modules.defenses.base import Defense, View
 from modules.encoders.base import ImageEncoder
 from modules.perturb.losses import Loss
 
-GATE_MARGIN = 0.2  # how far below opening an evader stays, in units of the gate
 GATE_WEIGHT = 20.0  # of the penalty against a label loss
 
 
@@ -27,12 +26,14 @@ class Route:
         faithful: their values are the defence's own, so that nobody else need judge the points.
         averaged: every loss is averaged over draws of the noise.
         penalty: pixels -> [B], what the attacker avoids beside being right.
+        refused: pixels -> [B], positive where the image gets no answer, so that fooling the encoder is of no use.
     """
 
     looks: tuple[ImageEncoder, ...]
     faithful: bool = False
     averaged: bool = False
     penalty: Loss | None = None
+    refused: Loss | None = None
 
 
 def route(view: View, defense: Defense) -> Route:
@@ -58,7 +59,7 @@ def route(view: View, defense: Defense) -> Route:
         case View.smooth:
             return through(_some(defense.smoothed()))
         case View.gate:
-            return through((exact,), faithful=faithful, penalty=partial(_opening, defense))
+            return through((exact,), faithful=faithful, penalty=partial(_opening, defense), refused=_refusal(defense))
         case View.surrogate:
             return through(_some(defense.cheaper()))
         case View.trajectory:
@@ -66,7 +67,7 @@ def route(view: View, defense: Defense) -> Route:
         case View.ensemble:
             return through((undefended(defense), exact))
         case View.query:
-            return Route((defense,), faithful=True, averaged=defense.random)
+            return Route((defense,), faithful=True, averaged=defense.random, refused=_refusal(defense))
         case View.released:
             return Route((defense,), faithful=True)
 
@@ -80,7 +81,12 @@ def _opening(defense: Defense, x: Tensor) -> Tensor:
     """[B] penalty on images that open the defence's gate, or nearly."""
     opening = defense.gate(x)
     assert opening is not None
-    return GATE_WEIGHT * (opening + GATE_MARGIN).clamp_min(0.0)
+    return GATE_WEIGHT * (opening + defense.gate_rest).clamp_min(0.0)
+
+
+def _refusal(defense: Defense) -> Loss | None:
+    """The opening of a gate behind which no image gets an answer."""
+    return cast(Loss, defense.gate) if defense.rejects else None
 
 
 class StraightThrough(ImageEncoder):

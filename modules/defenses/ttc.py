@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from modules import noise
 from modules.defenses.base import Defense
+from modules.defenses.gates import Direction, GateCalibration, area_under_roc, best_cut
 from modules.defenses.smooth import opened, signs, unrolling, variant
 from modules.encoders.base import ImageEncoder
 from modules.perturb.ascent import Iterate, ascend
 from modules.perturb.losses import squared_l2
 from modules.perturb.threat import Threat, per_image
-
-Direction = Literal["below", "above"]
-
-
-@dataclass(frozen=True)
-class GateCalibration:
-    """How a gate was set.
-
-    Attributes:
-        tau: the threshold.
-        direction: the side of it that is counterattacked.
-        auc: area under the ROC curve of the drift as a detector of attacked images, on the chosen side's sign.
-        clean: [N] drifts of clean images.
-        attacked: [N] drifts of attacked images.
-    """
-
-    tau: float
-    direction: Direction
-    auc: float
-    clean: Tensor
-    attacked: Tensor
 
 
 class TTC(Defense):
@@ -58,6 +36,7 @@ class TTC(Defense):
     """
 
     random = True
+    gate_reads = "embedding drift under noise"
 
     def __init__(
         self,
@@ -97,9 +76,13 @@ class TTC(Defense):
         """[B] bool: counterattack this image; a drift equal to tau is not."""
         return drift < self.tau if self.direction == "below" else drift > self.tau
 
+    def gate_score(self, x: Tensor) -> Tensor:
+        """[B] the drift."""
+        return self.probe(x)[2]
+
     def gate(self, x: Tensor) -> Tensor:
         """[B] how far the drift lies on the counterattacked side of tau, in units of tau."""
-        return self._opening(self.probe(x)[2])
+        return self._opening(self.gate_score(x))
 
     def _opening(self, drift: Tensor) -> Tensor:
         side = 1 if self.direction == "above" else -1
@@ -155,26 +138,11 @@ class TTC(Defense):
         """Set tau and its side where they tell attacked from clean images best (balanced accuracy).
 
         Args:
-            clean: [N] drifts of a tuning split (``probe``).
+            clean: [N] drifts of a tuning split.
             attacked: [N] drifts of the same images, attacked through the bare encoder.
         """
         calm, moved = clean.double(), attacked.double()
-        auc = _auc(calm, moved)  # of "attacked drifts more"
+        auc = area_under_roc(calm, moved)  # of "attacked drifts more"
         self.direction = "above" if auc >= 0.5 else "below"
-        self.tau = _best_threshold(calm, moved, self.direction)
-        return GateCalibration(self.tau, self.direction, max(auc, 1 - auc), calm, moved)
-
-
-def _auc(low: Tensor, high: Tensor) -> float:
-    """Probability that a value of ``high`` exceeds one of ``low``, ties half (Mann-Whitney)."""
-    difference = high[:, None] - low[None, :]
-    return float((difference > 0).double().mean() + 0.5 * (difference == 0).double().mean())
-
-
-def _best_threshold(clean: Tensor, attacked: Tensor, direction: Direction) -> float:
-    values = torch.cat([clean, attacked]).unique()
-    cuts = torch.cat([values[:1] - 1e-6, (values[1:] + values[:-1]) / 2, values[-1:] + 1e-6])
-    sign = 1 if direction == "above" else -1
-    caught = (sign * (attacked[None] - cuts[:, None]) > 0).double().mean(dim=1)
-    alarms = (sign * (clean[None] - cuts[:, None]) > 0).double().mean(dim=1)
-    return float(cuts[(caught - alarms).argmax()])
+        self.tau = best_cut(calm, moved, self.direction)
+        return GateCalibration(self.tau, self.direction, max(auc, 1 - auc), calm, moved, self.gate_reads)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from modules.defenses.ttc import TTC, Direction
+from modules.defenses.gates import Direction
+from modules.defenses.ttc import TTC
 from modules.encoders.base import ImageEncoder
 
 

@@ -10,10 +10,13 @@ import torch
 from data.images import evaluation_batches
 from eval.calibration import calibrate_gate, gate_note
 from eval.harness import evaluate
+from eval.judge import Judge
 from eval.plan import Plan
 from eval.rows import Subject
 from modules import noise
-from modules.defenses.ttc import TTC, GateCalibration
+from modules.defenses.cosine_gate import CosineGate
+from modules.defenses.gates import Direction, GateCalibration
+from modules.defenses.ttc import TTC
 from modules.encoders.clip import CLIP
 
 Planned = Callable[..., Plan]
@@ -66,9 +69,43 @@ def test_an_evaluation_tells_how_the_gate_was_set(clip: CLIP, planned: Planned) 
     assert evaluate(clip.image, planned("defenses={ttc: {}}", "views=[transfer]"), Subject("CLIP")).notes == []
 
 
-@pytest.mark.parametrize(("direction", "word"), [("above", "more"), ("below", "less")])
-def test_the_note_says_which_side_is_counterattacked(direction: str, word: str) -> None:
-    found = GateCalibration(0.25, direction, 0.9, torch.zeros(1), torch.ones(1))  # pyright: ignore[reportArgumentType]
+@pytest.mark.parametrize(("direction", "word"), [("above", "higher"), ("below", "lower")])
+def test_the_note_says_what_the_gate_reads_and_on_which_side_it_opens(direction: Direction, word: str) -> None:
+    found = GateCalibration(0.25, direction, 0.9, torch.zeros(1), torch.ones(1), "drift")
     text = gate_note("E", "g", found)["text"]
-    assert f"attacked images drift {word} under noise" in text
-    assert f"counterattacks drifts {direction} 0.2500" in text
+    assert f"reads the drift and opens {direction} 0.2500" in text
+    assert f"attacked images being {word} than that of clean ones has an AUC of 0.90" in text
+
+
+def test_every_gate_goes_the_same_way(clip: CLIP, planned: Planned) -> None:
+    plan = planned("defenses={ttc: {calibrate: true}, cosine_gate: {fpr: 0.1}, csr: {}}", "tasks.digits.limit=30")
+    judge = Judge(clip.image, plan, plan.tasks[0], Subject("CLIP"))
+    assert [note["title"] for note in judge.notes] == ["CLIP: the gate of ttc", "CLIP: the gate of cosine_gate"]
+    gate = judge.defenses["cosine_gate"]
+    assert isinstance(gate, CosineGate) and gate.threshold is not None and not gate.calibrate
+    with torch.no_grad():
+        shut = [gate.gate(batch.x) <= 0 for batch in evaluation_batches(plan.tasks[0].tuning, 7)]  # pyright: ignore[reportArgumentType]
+    assert int((~torch.cat(shut)).sum()) == 2  # of 30 at most a tenth of 31, the one at the threshold itself left out
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["tasks.digits.tune_split=nowhere"], "defenses.gate calibrates on a tuning split, which tasks.digits lacks"),
+        (["tasks.digits.limit=10"], "calibrating gate: 10 tuning images cannot set a gate at fpr=0.05"),
+    ],
+)
+def test_a_gate_that_cannot_be_set_is_told_in_one_line(
+    settings: list[str], said: str, clip: CLIP, planned: Planned
+) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        plan = planned("defenses={gate: {name: cosine_gate}}", *settings)
+        evaluate(clip.image, plan, Subject("CLIP"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_without_a_tuning_split_is_told_in_one_line(clip: CLIP, planned: Planned) -> None:
+    plan = planned("defenses={gate: {name: cosine_gate}}")
+    plan.tasks[0].tuning = None  # as of tensors that were handed in
+    with pytest.raises(ValueError, match="calibrating gate: tasks.digits has no tuning split; say a threshold"):
+        evaluate(clip.image, plan, Subject("CLIP"))

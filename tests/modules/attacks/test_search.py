@@ -87,3 +87,25 @@ def test_a_penalty_is_taken_off_and_keeps_the_attack_away() -> None:
     shy = APGD(THREAT, steps=20).perturb(Search(MODEL, X, Y, THREAT, penalty=bright), X)
     assert bright(free).max() > 1
     assert bright(shy).max() < 0.2
+
+
+def brightness(x: torch.Tensor) -> torch.Tensor:
+    """A gate that opens on images darker than the mean image."""
+    return 20 * (0.5 - x.flatten(1).mean(dim=1))
+
+
+def test_only_points_that_are_answered_count_as_found() -> None:
+    search = Search(MODEL, X, Y, THREAT, refused=brightness)
+    found = PGD(THREAT, steps=15, step_size=0.004, loss="margin").on(search)
+    expected = torch.minimum(margins(MODEL, found), -brightness(found))
+    torch.testing.assert_close(search.margin, expected, rtol=0, atol=1e-5)
+    free = PGD(THREAT, steps=15, step_size=0.004, loss="margin")(MODEL, X, Y)
+    assert ((margins(MODEL, free) > 0) & (brightness(free) > 0)).any()  # else the refusal says nothing
+    assert (search.margin >= torch.minimum(margins(MODEL, free), -brightness(free)) - 1e-5).all()
+
+
+def test_a_refused_image_is_not_left_out_as_fallen() -> None:
+    search = Search(MODEL, X, Y, THREAT, compact=True, refused=lambda x: torch.ones(len(x)), candidates=[1 - X])
+    PGD(THREAT, steps=15, step_size=0.004, loss="margin").on(search)
+    search.aim(margin, (Y,))
+    assert (search.margin <= 0).all() and len(search.index) == len(X)

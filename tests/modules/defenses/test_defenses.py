@@ -22,10 +22,12 @@ from modules.defenses import (
 )
 from modules.defenses.anti_adversary import AntiAdversary
 from modules.defenses.clipure_diff import CLIPureDiff
+from modules.defenses.cosine_gate import CosineGate
 from modules.defenses.csr import CSR
 from modules.defenses.doc import DOC
 from modules.defenses.et3 import ET3
 from modules.defenses.hedge import HedgeDefense
+from modules.defenses.likelihood_gate import LikelihoodGate
 from modules.defenses.low_pass import LowPass
 from modules.defenses.mac import MAC
 from modules.defenses.nac import NAC
@@ -59,6 +61,11 @@ DEFENSES: dict[str, Callable[[ImageEncoder], Defense]] = {
     "clipure_diff_fixed": lambda e: CLIPureDiff(e, small_prior(), BLANK, TOKENS, steps=2, deterministic=True),
     "clipure_diff_sphere": lambda e: CLIPureDiff(e, small_prior(), BLANK, TOKENS, steps=3, step="sphere", guidance=2.0),
     "clipure_diff_legacy": lambda e: CLIPureDiff(e, small_prior(), BLANK, TOKENS, mode="legacy", steps=2),
+    "likelihood_gate": lambda e: LikelihoodGate(e, small_prior(), BLANK, TOKENS, threshold=-1.0),
+    "likelihood_gate_purify": lambda e: LikelihoodGate(
+        e, small_prior(), BLANK, TOKENS, threshold=-1.0, act="purify", steps=2
+    ),
+    "cosine_gate_purify": lambda e: CosineGate(e, BLANK, threshold=0.0, act="purify"),
     "ttc": lambda e: TTC(e, eps=0.03, step_size=0.01, tau=0.1),
     "ttc_original": lambda e: TTCOriginal(e, ConvEncoder(DIM, seed=5).freeze(), eps=0.03, step_size=0.01, tau=0.02),
     "doc": lambda e: DOC(e, eps=0.03, step_size=0.02, steps=3, tau=0.0005, gamma=2000.0),
