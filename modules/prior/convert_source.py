@@ -64,7 +64,11 @@ def read_source(path: Path, weights: Weights | None = None) -> Source:
     if taken not in tables:
         asked = "running mean that has begun" if taken == "ema" else "trained weights"
         raise ValueError(f"{path} has no {asked}; say --weights {next(iter(tables))}")
-    return Source(path, _only_tensors(path, tables[taken]), taken, release_of(content.get("version")), _step(content))
+    try:
+        release = release_of(content.get("version"))
+    except ValueError:
+        release = None  # as if it said nothing: the names or the user must
+    return Source(path, _only_tensors(path, tables[taken]), taken, release, _step(content))
 
 
 def release_of(version: Any) -> Release | None:

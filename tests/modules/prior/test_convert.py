@@ -145,6 +145,12 @@ def test_a_file_without_a_version_is_refused_where_its_names_mean_several_things
         convert(replace(source_of(name), release=None), TOLD)
 
 
+def test_a_stored_version_that_cannot_be_read_can_be_overruled(tmp_path: Path) -> None:
+    source = read_source(_file(tmp_path / "a.pth", state_of("1.9.0"), "trainer", "nightly"))
+    assert source.release is None
+    assert convert(source, TOLD, release=(1, 9, 0)).release == (1, 9, 0)
+
+
 def test_a_version_that_its_names_contradict_is_refused() -> None:
     with pytest.raises(ValueError, match=r"said to be of 1\.15\.6, but .* those of 0\.11\.0 to before 0\.16\.0"):
         convert(source_of("0.15.4"), TOLD, release=(1, 15, 6))
