@@ -3,6 +3,7 @@
 A run's state is one number, the position of its next sample.  Position p lies in epoch p // n, and
 every epoch visits each index once, in an order of its own.  So a run may stop anywhere and go on
 with other numbers of processes, workers or samples per batch, repeating and losing nothing.
+``data.shard_order`` is the same for shards that must be fetched first.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_ROUNDS = 8
+from data.permutation import keys_of, permute
+from data.shard_order import ShardOrder
 
 
 def sample_index(seed: int, position: int, n: int) -> int:
@@ -24,9 +25,6 @@ def sample_index(seed: int, position: int, n: int) -> int:
 def sample_indices(seed: int, start: int, count: int, n: int) -> np.ndarray:
     """[count] int64 indices at the positions start .. start + count - 1.
 
-    A balanced Feistel network permutes the smallest power of four that holds n; values outside
-    0..n-1 walk on along their cycle until they fall inside, which keeps the map a bijection.
-
     Args:
         seed: any integer.
         start: first position, >= 0.
@@ -36,28 +34,7 @@ def sample_indices(seed: int, start: int, count: int, n: int) -> np.ndarray:
     _check_positions(start, n)
     positions = np.arange(start, start + count, dtype=np.uint64)
     epoch, index = np.divmod(positions, np.uint64(n))
-    key = _mix(_mix(np.full_like(epoch, seed % 2**64)) ^ (epoch + np.uint64(1)) * _GOLDEN)
-    half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
-    index = _feistel(index, key, half)
-    while (outside := np.flatnonzero(index >= n)).size:
-        index[outside] = _feistel(index[outside], key[outside], half)
-    return index.astype(np.int64)
-
-
-def _feistel(value: np.ndarray, key: np.ndarray, half: np.uint64) -> np.ndarray:
-    mask = (np.uint64(1) << half) - np.uint64(1)
-    left, right = value >> half, value & mask
-    for step in range(_ROUNDS):
-        tweak = _mix(key + np.uint64(step))
-        left, right = right, left ^ (_mix(right ^ tweak) & mask)
-    return (left << half) | right
-
-
-def _mix(z: np.ndarray) -> np.ndarray:
-    """Splitmix64's finaliser; unsigned 64-bit arithmetic wraps around."""
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return permute(index, keys_of(seed, epoch), n).astype(np.int64)
 
 
 class PositionBatches(Sampler[list[int]]):
@@ -73,7 +50,8 @@ class PositionBatches(Sampler[list[int]]):
         start_position: samples consumed before, by all ranks together.
         rank: of this process.
         world_size: number of processes.
-        shuffle: False keeps the source's order in every epoch.
+        shuffle: True mixes all samples; a ``ShardOrder`` those of a few shards at a time; False keeps the source's
+            order in every epoch.
         limit: number of batches to give; None never ends.
 
     Raises:
@@ -89,10 +67,12 @@ class PositionBatches(Sampler[list[int]]):
         start_position: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        shuffle: bool = True,
+        shuffle: bool | ShardOrder = True,
         limit: int | None = None,
     ) -> None:
         _check_positions(start_position, n)
+        if isinstance(shuffle, ShardOrder) and shuffle.n != n:
+            raise ValueError(f"the order of shards is for {shuffle.n} samples but the source holds {n}")
         if batch_size < 1 or world_size < 1 or batch_size % world_size:
             raise ValueError(
                 f"a batch size of {batch_size} cannot be shared equally by {world_size} processes; "
@@ -115,7 +95,9 @@ class PositionBatches(Sampler[list[int]]):
         batch = 0
         while self.limit is None or batch < self.limit:
             first = self.position_after(batch) + self.rank * share
-            if self.shuffle:
+            if isinstance(self.shuffle, ShardOrder):
+                yield self.shuffle.indices(self.seed, first, share).tolist()
+            elif self.shuffle:
                 yield sample_indices(self.seed, first, share, self.n).tolist()
             else:
                 yield [position % self.n for position in range(first, first + share)]
