@@ -76,9 +76,7 @@ def convert(
     net, tables, prefix, dropped = _sorted_out(source.tensors, root)
     release = release or source.release
     layout = _layout(source, release, net, prefix, attention)
-    if config.self_cond and (release is None or SELF_COND[0] <= release < SELF_COND[1]):
-        span = " to before ".join(dotted(part) for part in SELF_COND)
-        raise ValueError(f"self-conditioning of {span} fed the image twice and has no like here; not supported")
+    _check_self_cond(release, config)
     net = _todays_names(source, net, layout, dropped)
     settings = network_settings(net, layout, text_states=config.text_states)
     settings["self_cond"] = config.self_cond
@@ -90,6 +88,12 @@ def convert(
         )
     prior = _built(source, settings, schedule, net, config, prediction)
     return Converted(prior, layout, release, difference, dict(dropped))
+
+
+def _check_self_cond(release: Release | None, config: LibraryConfig) -> None:
+    if config.self_cond and (release is None or SELF_COND[0] <= release < SELF_COND[1]):
+        span = " to before ".join(dotted(part) for part in SELF_COND)
+        raise ValueError(f"self-conditioning of {span} fed the image twice and has no like here; not supported")
 
 
 def _root(source: Source) -> str:
