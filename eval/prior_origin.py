@@ -112,6 +112,8 @@ def _measured(encoder: ImageEncoder, prior: DiffusionPrior, task: Classification
 def _gap(origin: PriorOrigin, found: dict[str, float]) -> str:
     """In words, how much less likely the prior finds this encoder's images than its own."""
     own = origin.likelihood
+    if not found:
+        return "whose likelihood it cannot say, as it never learnt to do without a text"
     if not {"mean", "std"} <= own.keys():
         return f"log-likelihood {found['mean']:.3f} here; the file does not say its own"
     gap = (own["mean"] - found["mean"]) / max(own["std"], 1e-12)

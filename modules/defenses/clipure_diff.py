@@ -185,6 +185,8 @@ def _check(said: dict[str, Any]) -> None:
             f"CLIPure-Diff takes steps >= 0, step_size >= 0, mc_draws >= 1 and legacy_batch >= 1, not "
             f"{said['steps']}, {said['step_size']}, {said['mc_draws']}, {said['legacy_batch']}"
         )
+    if not prior.net.textless and (said["guidance"] != 1 or not said["conditional"]):
+        raise ValueError("this prior never learnt to do without a text; say conditional=true and guidance=1")
     usual = {"step": "project", "t_min": 0.9, "t_max": 1.0, "mc_draws": 1, "deterministic": False}
     usual |= {"conditional": True, "guidance": 1.0}
     unusual = [name for name, value in usual.items() if said[name] != value]

@@ -71,8 +71,11 @@ def log_likelihood(
 def reference_likelihood(prior: DiffusionPrior, z_unit: Tensor, *, batch: int = 256) -> dict[str, float]:
     """``mean``, ``std`` and ``n`` of log p(z), over embeddings [N, D] of one encoder.
 
-    What a prior remembers of its own encoder; without text, so that any images can be compared.
+    What a prior remembers of its own encoder; without text, so that any images can be compared.  Empty for a prior
+    that never learnt to do without.
     """
+    if not prior.net.textless:
+        return {}
     prefix = prior.text_prefix(None)
     values = torch.cat([log_likelihood(prior, part, prefix) for part in z_unit.split(batch)]).double()
     return {"mean": float(values.mean()), "std": float(values.std(correction=0)), "n": len(values)}

@@ -108,6 +108,11 @@ class PriorNetwork(nn.Module):
             stable_norm=stable_norm,
         )
 
+    @property
+    def textless(self) -> bool:
+        """Whether it has learnt to do without a text."""
+        return self.nulls not in UNDROPPED
+
     def config(self) -> dict[str, Any]:
         """The arguments that build this network again, plain values."""
         return dict(self._settings)
@@ -166,7 +171,7 @@ class PriorNetwork(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         L, D = self.max_text_len, self.dim
         if embedding_BD is None:  # what stands there does not matter, as none of it is kept
-            if self.nulls in UNDROPPED:
+            if not self.textless:
                 raise ValueError("this prior never learnt to do without a text; give it one, and no guidance")
             embedding_BD, states_BLD = torch.zeros_like(like), None
             keep_B = like.new_zeros(len(like), dtype=torch.bool)

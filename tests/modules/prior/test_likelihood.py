@@ -56,7 +56,7 @@ def test_more_draws_scatter_less(tiny: Tiny, pairs: Pairs) -> None:
 
     def spread(draws: int) -> float:
         with noise.samples(noise.keys_of([str(i) for i in range(200)])):
-                return float(prior.log_likelihood(z, draws=draws).detach().std())
+            return float(prior.log_likelihood(z, draws=draws).detach().std())
 
     assert spread(16) < spread(1) / 3  # 1 / 4 without the strata
 
@@ -87,3 +87,11 @@ def test_ranges_of_timesteps_are_never_empty_and_refused_outside_the_schedule() 
 def test_no_draws_are_refused(tiny: Tiny, pairs: Pairs) -> None:
     with pytest.raises(ValueError, match="draws=0: must be at least 1"):
         tiny().log_likelihood(pairs[0], draws=0)
+
+
+def test_a_prior_that_never_learnt_to_do_without_a_text_is_not_asked_to(tiny: Tiny, pairs: Pairs) -> None:
+    prior = tiny({"nulls": "text_kept"})
+    assert not prior.net.textless and tiny().net.textless
+    assert reference_likelihood(prior, F.normalize(pairs[0], dim=1)) == {}
+    with pytest.raises(ValueError, match="never learnt to do without a text"):
+        prior.log_likelihood(F.normalize(pairs[0], dim=1))
