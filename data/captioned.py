@@ -22,7 +22,7 @@ class CaptionedImages(ImageSource):
     def __init__(self, source: ImageSource) -> None:
         check_captionable(source)
         super().__init__(name=source.name, keys=source.keys, classes=source.classes, templates=source.templates)
-        self.source = source
+        self.source, self.shuffle = source, source.shuffle
 
     def __getitem__(self, index: int) -> ImageSample:
         sample = self.source[index]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from data.batches import ImageBatch, ImageSample, collate_images
 from data.loader import position_loader
 from data.plan import PositionBatches
-from data.progress import track
 from data.shard_index import IndexedShards
 from data.source import ArrayImages as ArrayImages
 from data.source import ImageSource as ImageSource
@@ -80,14 +80,11 @@ class ShardImages(ImageSource):
 
     def halves(self) -> dict[str, list[int]]:
         """Samples that are no pair, from the tars' headers alone: {"no picture": indices, "no caption": indices}."""
-        found: dict[str, list[int]] = {"no picture": [], "no caption": []}
-        for i in track(range(len(self)), "look for captions", len(self)):
-            extensions = self.shards.extensions(i)
-            if not any(ext.rpartition(".")[2] in IMAGE_EXTENSIONS for ext in extensions):
-                found["no picture"].append(i)
-            elif "txt" not in extensions:
-                found["no caption"].append(i)
-        return found
+        pictures, captions = self.shards.having(_is_picture), self.shards.having("txt".__eq__)
+        return {
+            "no picture": np.flatnonzero(~pictures).tolist(),
+            "no caption": np.flatnonzero(pictures & ~captions).tolist(),
+        }
 
     def pass_over(self, indices: Sequence[int], reason: str) -> None:
         """Count these samples as bad, so that with ``skip_bad`` the next good ones take their places."""
@@ -117,7 +114,7 @@ class ShardImages(ImageSource):
 
     def _decode(self, i: int) -> ImageSample:
         extensions = self.shards.extensions(i)
-        pictures = [ext for ext in extensions if ext.rpartition(".")[2] in IMAGE_EXTENSIONS]
+        pictures = list(filter(_is_picture, extensions))
         if len(pictures) != 1:
             raise DecodeError("several pictures" if pictures else "no picture", ", ".join(extensions))
         try:
@@ -156,6 +153,10 @@ def training_loader(
 ) -> DataLoader[ImageBatch]:
     """``ImageBatch``es in the sampler's order; see ``position_loader``."""
     return position_loader(source, sampler, collate_images, workers=workers, seed=seed, pin_memory=pin_memory)
+
+
+def _is_picture(extension: str) -> bool:
+    return extension.rpartition(".")[2] in IMAGE_EXTENSIONS
 
 
 def _text(content: bytes) -> str:

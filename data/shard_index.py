@@ -1,17 +1,28 @@
-"""Random access to the samples of tars, from one pass over their headers."""
+"""Random access to the samples of tars: local ones, and those that a cache fetches."""
 
 from __future__ import annotations
 
 import logging
-from array import array
+import os
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from data.addresses import file_name, is_address, shown
+from data.index_file import index_tar
+from data.index_store import FoundIndex, find_index
+from data.keys import ShardKeys
 from data.manifest import check_file, read_manifest
+from data.open_files import OpenFiles
 from data.progress import track
-from data.tars import MAX_MEMBER_BYTES, Member, ShardError, members
+from data.remote import RemoteShards
+from data.shard_cache import ShardCache
+from data.tars import MAX_MEMBER_BYTES, ShardError
 
 log = logging.getLogger(__name__)
 
@@ -19,17 +30,25 @@ FORMAT = "robustclip-shards/1"
 
 
 class IndexedShards:
-    """Random access to the samples of some tars, from one pass over their headers.
+    """Random access to the samples of some tars, whose indexes are kept in files (``data.index_store``).
 
-    Only offsets are kept, in flat arrays, and each read opens its file anew: safe in any worker.
+    Only offsets are in memory, in flat arrays, and each process opens the files anew: safe in any worker.
     Members of one key belong to one sample wherever they lie in a shard.  Keys are those in the
     tars; where two shards use the same key, all keys are prefixed with their shard's name.
 
     Args:
-        urls: paths, as ``expand`` gives them.
+        urls: paths or addresses, as ``expand`` gives them.
         skip_bad: keep the whole samples of a damaged shard and count the fault, instead of raising.
         max_member_bytes: size above which a member is refused.
-        checksum: also compare each shard with its sha256, where an ``index.json`` is beside it.
+        checksum: go through all headers anyway, and compare each shard with its sha256 where an ``index.json`` is
+            beside it.
+        cache: for shards elsewhere; None takes the user's.
+        fresh: ask again for the indexes of shards elsewhere.
+
+    Attributes:
+        counts: samples of each shard.
+        lost: samples that ``index.json`` counts and damaged shards no longer hold.
+        made: how many indexes were read, built and rebuilt.
 
     Raises:
         ValueError: a shard is missing, damaged, cut short, empty, or not as ``index.json`` says.
@@ -42,107 +61,145 @@ class IndexedShards:
         skip_bad: bool = False,
         max_member_bytes: int = MAX_MEMBER_BYTES,
         checksum: bool = False,
+        cache: ShardCache | None = None,
+        fresh: bool = False,
     ) -> None:
         self.shards = list(urls)
         self.rejected: Counter[str] = Counter()
-        self.keys: list[str] = []
-        self._shard, self._first = array("l"), array("q", [0])
-        self._offset, self._size, self._ext = array("q"), array("q"), array("l")
-        self._extensions: dict[str, int] = {}
-        for number, url in enumerate(track(self.shards, "index the shards", len(self.shards))):
-            count = self._add(number, Path(url), skip_bad, max_member_bytes)
-            record = _record(Path(url))
-            if record is not None:
-                _compare(Path(url), record, count, self.rejected if skip_bad else None, checksum)
-        if self.rejected:
-            log.warning("%d shards: refused %s", len(self.shards), dict(sorted(self.rejected.items())))
-        if not self.keys:
+        self.made: Counter[str] = Counter()
+        self.lost = 0
+        self._remote = RemoteShards(cache or ShardCache(), FORMAT, fresh=fresh)
+        self._manifests: dict[Path, dict[str, dict[str, Any]]] = {}
+        self._skip_bad, self._checksum, self._limit = skip_bad, checksum, max_member_bytes
+        found = [self._find(url) for url in track(self.shards, "index the shards", len(self.shards))]
+        self._indexes = [one.index for one in found]
+        self._tell(found)
+        self.counts = [len(index) for index in self._indexes]
+        self._ends = list(accumulate(self.counts))
+        if not self._ends or not self._ends[-1]:
             raise ValueError(f"the {len(self.shards)} shards hold no samples")
-        if len(set(self.keys)) < len(self.keys):
-            self._prefix_keys()
+        self.keys = ShardKeys(self._indexes, [Path(file_name(url)).stem for url in self.shards])
+        self._files = OpenFiles(self._open)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return self._ends[-1]
 
     def read(self, i: int, only: Collection[str] | None = None) -> dict[str, bytes]:
         """Sample i as {extension: content}; with ``only``, just these extensions.
 
         Raises:
-            ValueError: the shard has changed since it was indexed.
+            ValueError: the shard has changed since it was indexed, or cannot be fetched.
         """
-        names = list(self._extensions)
-        path = self.shards[self._shard[i]]
-        content: dict[str, bytes] = {}
-        with Path(path).open("rb") as file:
-            for m in range(self._first[i], self._first[i + 1]):
-                ext = names[self._ext[m]]
-                if only is not None and ext not in only:
-                    continue
-                file.seek(self._offset[m])
-                content[ext] = file.read(self._size[m])
-                if len(content[ext]) != self._size[m]:
-                    raise ShardError(f"shard '{path}' has become shorter since it was indexed")
+        shard, row = self._place(i)
+        index, content = self._indexes[shard], {}
+        for m in range(int(index.first[row]), int(index.first[row + 1])):
+            ext = index.extensions[index.extension[m]]
+            if only is not None and ext not in only:
+                continue
+            size = int(index.size[m])
+            content[ext] = self._files.read(shard, int(index.offset[m]), size)
+            if len(content[ext]) != size:
+                raise ShardError(f"shard '{shown(self.shards[shard])}' has become shorter since it was indexed")
         return content
 
     def extensions(self, i: int) -> list[str]:
         """The extensions of sample i, in the tar's order, without reading it."""
-        names = list(self._extensions)
-        return [names[e] for e in self._ext[self._first[i] : self._first[i + 1]]]
+        shard, row = self._place(i)
+        index = self._indexes[shard]
+        return [index.extensions[e] for e in index.extension[index.first[row] : index.first[row + 1]]]
+
+    def having(self, wanted: Callable[[str], bool]) -> np.ndarray:
+        """[N] bool: whether a sample has a member whose extension is ``wanted``, without reading it."""
+        parts = []
+        for index in self._indexes:
+            chosen = np.array([wanted(name) for name in index.extensions], dtype=bool)
+            if len(index):
+                parts.append(np.logical_or.reduceat(chosen[index.extension], index.first[:-1].astype(np.int64)))
+        return np.concatenate(parts)
 
     def where(self, i: int) -> str:
         """Shard and key of sample i, for messages."""
-        return f"shard '{self.shards[self._shard[i]]}', key '{self.keys[i]}'"
+        return f"shard '{shown(self.shards[self._place(i)[0]])}', key '{self.keys[i]}'"
 
-    def _add(self, number: int, path: Path, skip_bad: bool, max_member_bytes: int) -> int:
-        samples: dict[str, dict[str, Member]] = {}
-        before, last = self.rejected.total(), None
-        try:
-            for member in members(path, self.rejected, max_member_bytes=max_member_bytes):
-                last = member.key
-                if member.ext in samples.setdefault(member.key, {}):
-                    self.rejected["duplicate member"] += 1
-                else:
-                    samples[member.key][member.ext] = member
-        except ShardError as error:
-            if not skip_bad:
-                raise
-            log.warning("kept the whole samples only: %s", error)
+    def fetch(self, shard: int) -> None:
+        """Have a shard in the cache, should it lie elsewhere."""
+        if is_address(self.shards[shard]):
+            os.close(self._open(shard))
+
+    @property
+    def remote(self) -> bool:
+        """Whether any shard lies elsewhere."""
+        return any(map(is_address, self.shards))
+
+    def sizes(self) -> list[int]:
+        """Bytes of each shard."""
+        return [int(index.tar["bytes"]) for index in self._indexes]
+
+    def _place(self, i: int) -> tuple[int, int]:
+        i = range(len(self))[i]
+        shard = bisect_right(self._ends, i)
+        return shard, i - (self._ends[shard - 1] if shard else 0)
+
+    def _open(self, shard: int) -> int:
+        url = self.shards[shard]
+        if is_address(url):
+            return self._remote.open(url, int(self._indexes[shard].tar["bytes"]))
+        return os.open(url, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _find(self, url: str) -> FoundIndex:
+        """The index of one shard; its faults raise or are counted."""
+        if is_address(url):
+            found = self._remote.index(url)
+        elif self._limit != MAX_MEMBER_BYTES:
+            found = FoundIndex(index_tar(Path(url), max_member_bytes=self._limit), "built", None)
+        else:
+            found = find_index(Path(url), checksum=self._checksum)
+        index = found.index
+        if index.fault:
+            if not self._skip_bad:
+                raise ShardError(index.fault)
+            log.warning("kept the whole samples only: %s", index.fault)
             self.rejected["damaged shard"] += 1
-            samples.pop(last or "", None)  # it may have lost a part
-        if not samples and not skip_bad:
-            refused = self.rejected.total() - before
-            raise ShardError(f"shard '{path}' holds no samples" + (f" ({refused} refused)" if refused else ""))
-        for key, parts in samples.items():
-            self.keys.append(key)
-            self._shard.append(number)
-            for member in parts.values():
-                self._offset.append(member.offset)
-                self._size.append(member.size)
-                self._ext.append(self._extensions.setdefault(member.ext, len(self._extensions)))
-            self._first.append(len(self._offset))
-        return len(samples)
+        if not len(index) and not self._skip_bad:
+            refused = sum(index.rejected.values())
+            raise ShardError(f"shard '{shown(url)}' holds no samples" + (f" ({refused} refused)" if refused else ""))
+        self.rejected.update(index.rejected)
+        self._compare(url, found)
+        return found
 
-    def _prefix_keys(self) -> None:
-        names = [Path(path).stem for path in self.shards]
-        self.keys = [f"{names[s]}/{key}" for s, key in zip(self._shard, self.keys, strict=True)]
-        twice = next((key for key, count in Counter(self.keys).items() if count > 1), None)
-        if twice is not None:
-            raise ValueError(f"key '{twice}' stands for two samples; give the shards different file names")
+    def _compare(self, url: str, found: FoundIndex) -> None:
+        record = self._record(url)
+        if record is None:
+            return
+        self.lost += max(0, record["count"] - len(found.index))
+        try:
+            if not is_address(url):
+                check_file(Path(url), record, checksum=self._checksum)
+            if len(found.index) != record["count"]:
+                held = f"holds {len(found.index)} samples but its index.json says {record['count']}"
+                raise ShardError(f"shard '{shown(url)}' {held}")
+        except ValueError as error:
+            if not self._skip_bad:
+                raise
+            log.warning("kept a doubtful shard: %s", error)
+            self.rejected["not as its index.json says"] += 1
 
+    def _record(self, url: str) -> dict[str, Any] | None:
+        if is_address(url):
+            return self._remote.record(url)
+        folder = Path(url).parent
+        if folder not in self._manifests:
+            manifest = read_manifest(folder, FORMAT) or {"shards": []}
+            self._manifests[folder] = {shard["name"]: shard for shard in manifest["shards"]}
+        return self._manifests[folder].get(Path(url).name)
 
-def _record(path: Path) -> dict[str, Any] | None:
-    manifest = read_manifest(path.parent, FORMAT)
-    shards = manifest["shards"] if manifest else []
-    return next((shard for shard in shards if shard["name"] == path.name), None)
-
-
-def _compare(path: Path, record: dict[str, Any], count: int, rejected: Counter[str] | None, checksum: bool) -> None:
-    try:
-        check_file(path, record, checksum=checksum)
-        if count != record["count"]:
-            raise ShardError(f"shard '{path}' holds {count} samples but its index.json says {record['count']}")
-    except ValueError as error:
-        if rejected is None:
-            raise
-        log.warning("kept a doubtful shard: %s", error)
-        rejected["not as its index.json says"] += 1
+    def _tell(self, found: list[FoundIndex]) -> None:
+        self.made.update(one.how for one in found)
+        if self.rejected:
+            log.warning("%d shards: refused %s", len(self.shards), dict(sorted(self.rejected.items())))
+        again = [url for url, one in zip(self.shards, found, strict=True) if one.how == "rebuilt"]
+        if again:
+            log.warning("%d indexes did not fit their shards and were made again: %s", len(again), shown(again[0]))
+        unkept = sum(one.file is None for one in found)
+        if unkept and self._limit == MAX_MEMBER_BYTES:
+            log.warning("%d indexes could not be kept; set ROBUSTCLIP_CACHE to a folder that can be written", unkept)

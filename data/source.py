@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.batches import ImageSample
+from data.keys import ChosenKeys, ShardKeys
 from data.plan import sample_indices
+from data.shard_order import ShardOrder
 from data.transforms import to_unit_pixels
 
 
@@ -20,6 +22,7 @@ class ImageSource(Dataset[ImageSample]):
     Attributes:
         name: for reports.
         keys: one unique name per sample.
+        shuffle: how training goes through it, as ``PositionBatches`` takes it.
         classes: class names in the order of the labels; empty where pictures have no labels.
         templates: prompts with ``{}`` for the class name.
     """
@@ -27,7 +30,8 @@ class ImageSource(Dataset[ImageSample]):
     def __init__(self, *, name: str, keys: Sequence[str], classes: Sequence[str], templates: Sequence[str]) -> None:
         check_classes(classes, f"the classes of '{name}'")
         self.name = name
-        self.keys = list(keys)
+        self.keys = keys if isinstance(keys, ShardKeys | ChosenKeys) else list(keys)
+        self.shuffle: bool | ShardOrder = True
         self.classes = list(classes)
         self.templates = list(templates)
 
@@ -131,12 +135,15 @@ class SelectedImages(ImageSource):
     """Some samples of another source, in the order of ``indices``."""
 
     def __init__(self, source: ImageSource, indices: Sequence[int]) -> None:
-        keys = [source.keys[i] for i in indices]
+        chosen = np.asarray(indices, dtype=np.int64)
+        keys = ChosenKeys(source.keys, chosen)
         super().__init__(name=source.name, keys=keys, classes=source.classes, templates=source.templates)
-        self.source, self.indices = source, list(indices)
+        self.source, self.indices = source, chosen
+        if isinstance(source.shuffle, ShardOrder) and (np.diff(chosen) > 0).all():
+            self.shuffle = source.shuffle.of_some(chosen)
 
     def __getitem__(self, index: int) -> ImageSample:
-        return self.source[self.indices[index]]
+        return self.source[int(self.indices[index])]
 
     def bad(self) -> dict[str, int]:
         """As the source, which may have other users."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,6 @@ def _stopped(judge: Judge, done: int, total: int) -> dict[str, Any]:
     }
 
 
-def digest_of(keys: list[str]) -> str:
+def digest_of(keys: Sequence[str]) -> str:
     """16 hexadecimal digits that name a list of images."""
     return hashlib.blake2b("\n".join(keys).encode(), digest_size=8).hexdigest()
