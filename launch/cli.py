@@ -239,6 +239,32 @@ def bench(
     run_bench(what or [], quick=quick, json_file=json_file, accelerator=accelerator)
 
 
+@app.command()
+def plan(
+    recipe: Recipe,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="nodes=4 devices=8 and any key=value of the recipe.", metavar="[KEY=VALUE]..."),
+    ] = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", help="a100, h100, h200, l40s or v100.")] = None,
+    tflops: Annotated[float | None, typer.Option("--tflops", help="Peak rate of a GPU, instead of its name.")] = None,
+    mfu: Annotated[float, typer.Option("--mfu", help="Share of the peak rate that is reached; an assumption.")] = 0.4,
+    throughput: Annotated[float | None, typer.Option("--throughput", help="Samples a second, all GPUs.")] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Run a few steps here, and count with those.")] = False,
+    sample_kb: Annotated[float | None, typer.Option("--sample-kb", help="Size of a stored sample.")] = None,
+    rehearsal: Annotated[bool, typer.Option(help="Try a step among pretended processes.")] = True,
+) -> None:
+    """Say what a training will cost before it starts: work, time, memory, disk; and rehearse its processes.
+
+    Example: robustclip plan fare_vit_l14_eps4 nodes=4 devices=8 trainer.precision=bf16-mixed --gpu h100
+    """
+    from launch.forecast.command import run_plan
+    from launch.forecast.plan import Rates
+
+    rates = Rates(gpu, tflops, mfu, throughput, measure, sample_kb)
+    run_plan(recipe, overrides or [], rates, rehearsal=rehearsal)
+
+
 @data_app.command("make")
 def data_make(
     source: Annotated[str, typer.Argument(help="A folder of class folders, or 'digits'.")],
