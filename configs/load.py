@@ -144,7 +144,9 @@ def check_config(kind: str, said: Mapping[str, Any]) -> Any:
     OmegaConf.register_resolver("px", pixels, replace=True)
     said, faults = _sound_part(base, said)
     config = OmegaConf.merge(base, said)
-    missing = {key for key in OmegaConf.missing_keys(config) if key not in faults}
+    # a recipe's ??? does not take the place of a default when configs are merged, but it asks to be told all the same
+    asked = {".".join(path) for path, value in leaves(said) if value == "???"}
+    missing = {key for key in OmegaConf.missing_keys(config) | asked if key not in faults}
     found = [*faults.values(), *(f"{key} is missing; say {key}=…" for key in sorted(missing))]
     found += component_faults(kind, _resolved(config), set(OmegaConf.missing_keys(config)))
     if found:

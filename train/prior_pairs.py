@@ -43,6 +43,7 @@ def prior_pairs(config: PriorConfig) -> PriorPairs:
         ValueError: the data cannot be read.
     """
     source = _open(config, config.data.shards)
+    _refuse_other_model(source, config)
     train, validation = source, None
     if isinstance(config.data.validation, str):
         validation = _open(config, config.data.validation)
@@ -98,17 +99,10 @@ def _towers(config: PriorConfig, source: Pairs, lacking: set[str]) -> CLIP | Non
     if not lacking:
         return None
     if config.model is None:
-        base = _metadata(source).get("base") or {}
-        example = " ".join(f"model.{key}={value}" for key, value in base.items() if value) or "model.name=ViT-L-14"
+        example = _overrides(_metadata(source).get("base") or {"name": "ViT-L-14", "pretrained": "openai"})
         raise ConfigError(
             f"{config.data.shards} does not hold {' and '.join(sorted(lacking))}, which are then computed while "
             f"training: name the CLIP, such as {example}"
-        )
-    base = _metadata(source).get("base") or {"name": config.model.name, "pretrained": config.model.pretrained}
-    if base != {"name": config.model.name, "pretrained": config.model.pretrained}:
-        raise ConfigError(
-            f"{config.data.shards} was embedded by {base.get('name')} {base.get('pretrained')}, not by "
-            f"{config.model.name}; say model.name={base.get('name')} model.pretrained={base.get('pretrained')}"
         )
     clip = load_model(config.model)
     dim = clip.image.embedding_dim
@@ -117,6 +111,18 @@ def _towers(config: PriorConfig, source: Pairs, lacking: set[str]) -> CLIP | Non
             f"{config.data.shards} holds embeddings of {source.dim} numbers, {config.model.name} gives {dim}"
         )
     return clip
+
+
+def _refuse_other_model(source: Pairs, config: PriorConfig) -> None:
+    base, model = _metadata(source).get("base"), config.model
+    if base and model is not None and base != {"name": model.name, "pretrained": model.pretrained}:
+        raise ConfigError(
+            f"{config.data.shards} was embedded by another model than {model.name}; say {_overrides(base)}"
+        )
+
+
+def _overrides(base: dict[str, str]) -> str:
+    return " ".join(f"model.{key}={value}" for key, value in base.items() if value)
 
 
 def _refuse_other_encoder(source: Pairs, validation: Pairs, config: PriorConfig) -> None:
