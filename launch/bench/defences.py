@@ -73,7 +73,7 @@ def _encoder(quick: bool) -> ImageEncoder:
 
     from modules.encoders.clip import CLIPEncoder
 
-    visual = open_clip.create_model("ViT-B-32", pretrained=None).visual
+    visual = open_clip.create_model("ViT-B-32", pretrained=None).get_submodule("visual")
     return CLIPEncoder(visual, mean=[0.5] * 3, std=[0.5] * 3, image_size=224, embedding_dim=512)
 
 

@@ -196,7 +196,7 @@ def test_the_legacy_gradient_is_destroyed_and_the_exact_one_is_not() -> None:
 )
 def test_settings_that_contradict_one_another_are_refused(settings: dict[str, object], line: str) -> None:
     with pytest.raises(ValueError, match=line):
-        purifier(**settings)
+        purifier(**settings)  # type: ignore[arg-type]
 
 
 def test_the_step_sizes_that_nobody_says_are_the_papers_and_the_honest_one() -> None:
