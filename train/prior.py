@@ -78,6 +78,7 @@ def train_prior(run: Run) -> Path:
     trainer = fit(
         module, pairs.train, run, max_steps=steps, title="train the prior", kind="prior", callbacks=validation
     )
+    module.make_whole()
     if trainer.is_global_zero:
         module.to(trainer.strategy.root_device)  # Lightning has taken it off the device by now
         found = {

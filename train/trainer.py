@@ -29,6 +29,8 @@ QUIET = (
     ".*GPU available but not used.*",
     ".*but have no `val_dataloader`.*",
     ".*Detected call of `lr_scheduler.step\\(\\)` before.*",
+    ".*all_gather_into_tensor` is deprecated.*",
+    ".*returned a view tensor.*",
     ".*Starting from v1.9.0, `tensorboardX`.*",
 )
 """Warnings of libraries about what is meant to be so."""

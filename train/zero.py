@@ -54,6 +54,10 @@ class WholeWeights(DeepSpeedPrecision):
         """The batch as it is."""
         return data
 
+    def backward(self, tensor: Tensor, model: Any, optimizer: Any, *args: Any, **settings: Any) -> None:
+        """Gradients of the mean over accumulated batches: Lightning and DeepSpeed both divide by their number."""
+        super().backward(tensor * model.trainer.accumulate_grad_batches, model, optimizer, *args, **settings)
+
     def forward_context(self) -> AbstractContextManager[Any]:
         """Autocast, for what runs outside DeepSpeed's engine too, such as a validation."""
         if self.precision != "bf16-mixed":

@@ -22,10 +22,11 @@ def whole_adam_state(zero: Any, trained: Sequence[Sequence[nn.Parameter]]) -> di
 
     parameters = [parameter for group in trained for parameter in group]
     step = next((state["step"] for state in zero.optimizer.state.values() if "step" in state), None)
-    state = {}
+    state: dict[int, Any] = {}
     if step is not None:
+        _link(zero)
         for number, parameter in enumerate(parameters):
-            averages = {name: safe_get_full_optimizer_state(parameter, name) for name in _AVERAGES}
+            averages: dict[str, Any] = {name: safe_get_full_optimizer_state(parameter, name) for name in _AVERAGES}
             state[number] = {"step": step.clone(), **{name: whole.clone() for name, whole in averages.items()}}
     groups, first = [], 0
     for settings, group in zip(zero.optimizer.param_groups, trained, strict=True):
@@ -52,8 +53,7 @@ def load_adam_state(zero: Any, trained: Sequence[Sequence[nn.Parameter]], saved:
     for part in flat:
         averages = {name: torch.zeros_like(part) for name in _AVERAGES}
         zero.optimizer.state[part] = {"step": saved["state"][0]["step"].clone(), **averages}
-    if not _cuts_weights(zero):
-        zero._lazy_init_hp_params_optimizer_state()
+    _link(zero)
     for number, parameter in enumerate(parameter for group in trained for parameter in group):
         for name in _AVERAGES:
             _put_average(parameter, name, saved["state"][number][name])
@@ -88,6 +88,16 @@ def load_weights(module: nn.Module, zero: Any, state: Mapping[str, Tensor]) -> N
 
 def _cuts_weights(zero: Any) -> bool:
     return hasattr(zero, "fp32_partitioned_groups_flat")
+
+
+def _link(zero: Any) -> None:
+    """Tell every parameter where its states lie.
+
+    DeepSpeed does so after the first step of the first group of parameters, when others have no states yet.
+    """
+    if not _cuts_weights(zero):
+        zero._hp_optimizer_states_linked = False
+        zero._lazy_init_hp_params_optimizer_state()
 
 
 def _put_average(parameter: nn.Parameter, name: str, whole: Tensor) -> None:

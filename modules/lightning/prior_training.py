@@ -14,6 +14,7 @@ from torch import Tensor
 
 from modules import noise
 from modules.lightning.optim import OptimizerSettings
+from modules.lightning.sharding import is_sharded, local, shard, whole_state
 from modules.lightning.tally import Tally
 from modules.prior.diffusion import DiffusionPrior
 from modules.prior.health import health, measures, validation_loss
@@ -87,6 +88,17 @@ class PriorTraining(pl.LightningModule):
         self.sample_steps, self.bins = min(sample_steps, prior.noise_scheduler.timesteps), bins
         self._losses: list[Tensor] = []
         self._tally = Tally([])
+        self._judged = (self.ema_prior, self.prior)
+
+    def configure_model(self) -> None:
+        """Cut the weights and their average up alike where the strategy says so; called at every fit."""
+        if self.device_mesh is not None:
+            for prior in (self.prior, self.ema_prior):
+                shard(prior.net, self.device_mesh["data_parallel"])
+
+    def make_whole(self) -> None:
+        """Put weights that are cut up together again, once training is over; every process must ask."""
+        self.prior, self.ema_prior = _whole(self.prior), _whole(self.ema_prior)
 
     def configure_optimizers(self) -> Any:
         """AdamW on the prior, and the schedule."""
@@ -148,6 +160,9 @@ class PriorTraining(pl.LightningModule):
         would miss the update.
         """
         super().optimizer_step(*args, **kwargs)
+        batch_idx = kwargs.get("batch_idx", args[1] if len(args) > 1 else 0)
+        if (batch_idx + 1) % self._accumulated():  # DeepSpeed is asked with every batch and steps with a step's last
+            return
         beta = self.ema.weight(self.global_step + 1)  # Lightning counts the step only after this hook
         if beta is not None:
             self._average(beta)
@@ -157,19 +172,21 @@ class PriorTraining(pl.LightningModule):
         pairs = zip(self.ema_prior.parameters(), self.prior.parameters(), strict=True)
         for average, current in pairs:
             if current.requires_grad:
-                average.lerp_(current, 1 - beta)
+                local(average).lerp_(local(current), 1 - beta)
 
     def on_validation_epoch_start(self) -> None:
-        """Start to count anew."""
+        """Start to count anew; every process must come, but may bring as many batches as it likes."""
+        self._judged = (_whole(self.ema_prior), _whole(self.prior))
         self._tally = Tally([*measures(self.prior.noise_scheduler.timesteps, self.bins), LIVE_LOSS])
 
     @torch.no_grad()
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Count the health of the average on a batch, and the loss of the weights in training."""
         pairs = self.pairs.to(self.device)(batch)
+        average, current = self._judged
         with noise.samples(noise.keys_of(pairs.key), seed=self.seed):
-            self._tally.add(health(self.ema_prior, pairs, sample_steps=self.sample_steps, bins=self.bins))
-            self._tally.add({LIVE_LOSS: validation_loss(self.prior, pairs)})
+            self._tally.add(health(average, pairs, sample_steps=self.sample_steps, bins=self.bins))
+            self._tally.add({LIVE_LOSS: validation_loss(current, pairs)})
 
     def validated(self) -> dict[str, float]:
         """Means over all samples of all processes since ``on_validation_epoch_start``; every process must ask."""
@@ -187,3 +204,14 @@ class PriorTraining(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say what the checkpoint is, in plain values that a restricted unpickler reads."""
         checkpoint["robustclip"] = {"kind": "prior", "config": self.prior.config()}
+
+
+def _whole(prior: DiffusionPrior) -> DiffusionPrior:
+    """The prior itself, or a copy with all weights where they are cut up; every process must ask."""
+    if not is_sharded(prior):
+        return prior
+    state = whole_state(prior)
+    with torch.random.fork_rng(devices=[]):
+        copied = DiffusionPrior.from_config(prior.config())
+    copied.load_state_dict(state)
+    return copied.to(next(iter(state.values())).device).requires_grad_(False).train(prior.training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +38,8 @@ def _members(container: nn.Module) -> list[nn.Module]:
 def shard(module: nn.Module, mesh: Any) -> None:
     """Cut the weights of a module, block by block, into one part per process (FSDP2); twice is the same as once.
 
+    What several blocks share stays whole on every process, and must not be trained.
+
     Args:
         module: must be called to be used, as its weights are gathered before ``forward``.
         mesh: torch's DeviceMesh with a dimension of all processes.
@@ -45,9 +48,17 @@ def shard(module: nn.Module, mesh: Any) -> None:
 
     if isinstance(module, FSDPModule):
         return
-    for block in blocks_of(module):
-        fully_shard(block, mesh=mesh, reshard_after_forward=False)
-    fully_shard(module, mesh=mesh, reshard_after_forward=False)
+    blocks = blocks_of(module)
+    shared = shared_weights(blocks)
+    assert not any(parameter.requires_grad for parameter in shared), "shared weights are trained"
+    for part in [*blocks, module]:
+        fully_shard(part, mesh=mesh, reshard_after_forward=False, ignored_params=shared)
+
+
+def shared_weights(blocks: list[nn.Module]) -> set[nn.Parameter]:
+    """Parameters that several of the blocks have."""
+    times = Counter(parameter for block in blocks for parameter in block.parameters())
+    return {parameter for parameter, number in times.items() if number > 1}
 
 
 @contextmanager
@@ -108,7 +119,7 @@ def _whole(value: Tensor) -> Tensor:
         return value.full_tensor().detach().clone()
     if not _is_zero3(value):
         return value.detach().clone()
-    from deepspeed.zero import GatheredParameters  # pyright: ignore[reportMissingImports]
+    import deepspeed  # pyright: ignore[reportMissingImports]
 
-    with GatheredParameters([value]):
+    with deepspeed.zero.GatheredParameters([value]):
         return value.detach().clone()

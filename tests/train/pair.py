@@ -7,22 +7,24 @@ Run as a file by ``test_strategies``: ``pair.py JOBS``, a JSON list of ``{kind, 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.load import load_config
 from modules.lightning.finetuning import AdversarialFineTuning
 from modules.lightning.prior_training import PriorTraining
 from train.finetune import finetune
 from train.prior import train_prior
-from train.runs import open_run
+from train.runs import Run, open_run
 
 
-class PowerFailure(RuntimeError):
+class PowerFailureError(RuntimeError):
     """Both processes end here."""
 
 
@@ -32,11 +34,24 @@ def stop_at(module: type[Any], step: int | None) -> Any:
 
     def stumbling(self: Any, batch: Any, batch_idx: int) -> Any:
         if self.global_step == step:
-            raise PowerFailure
+            raise PowerFailureError
         return original(self, batch, batch_idx)
 
     module.training_step = stumbling
     return original
+
+
+class Talk(TorchDispatchMode):
+    """Notes what the processes tell each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "c10d" in str(func):
+            self.heard.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 def watch_attacks() -> None:
@@ -45,11 +60,12 @@ def watch_attacks() -> None:
 
     def watched(self: Any, *args: Any) -> Any:
         before = [None if p.grad is None else p.grad.clone() for p in self.encoder.parameters()]
-        with torch.profiler.profile() as profile:
+        with Talk() as talk:
             found = original(self, *args)
-        sums = [event.key for event in profile.key_averages() if "reduce" in event.key.lower()]
-        assert not [name for name in sums if "c10d" in name or "gloo" in name], sums
-        if not any(hasattr(part, "unshard") for part in self.encoder.modules()):
+        gathers = any(hasattr(part, "unshard") for part in self.encoder.modules())
+        assert not [name for name in talk.heard if "reduce" in name], talk.heard
+        assert gathers or not talk.heard, talk.heard
+        if not gathers:
             after = [p.grad for p in self.encoder.parameters()]
             for old, new in zip(before, after, strict=True):
                 assert (old is None and new is None) or (old is not None and torch.equal(old, new))
@@ -60,20 +76,29 @@ def watch_attacks() -> None:
     AdversarialFineTuning.perturb = watched  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def opened(config: Any, out: Path) -> Run:
+    """The run that the first process opens; the other one waits for it."""
+    if os.environ["RANK"] == "0":
+        return open_run("pair", config, out)
+    while not (out / "config.yaml").is_file():
+        time.sleep(0.01)
+    return Run(out, config, (out / "done").is_file())
+
+
 def main(jobs: list[dict[str, Any]]) -> None:
     """Do them all."""
     torch.set_num_threads(1)
     watch_attacks()
-    for job in jobs:
+    configs = [load_config(job["kind"], job["recipe"], job["overrides"]) for job in jobs]
+    for job, config in zip(jobs, configs, strict=True):
         begin = time.perf_counter()
         train, module = {"finetune": (finetune, AdversarialFineTuning), "prior": (train_prior, PriorTraining)}[
             job["kind"]
         ]
-        config = load_config(job["kind"], job["recipe"], job["overrides"])
         original = stop_at(module, job.get("stop"))
         try:
-            train(open_run("pair", config, Path(job["out"])))
-        except PowerFailure:
+            train(opened(config, Path(job["out"])))
+        except PowerFailureError:
             pass
         finally:
             module.training_step = original

@@ -229,3 +229,25 @@ def test_the_validation_looks_at_clean_images_and_changes_nothing() -> None:
         z, z0 = ConvEncoder(seed=5)(Pictures().x), ConvEncoder()(Pictures().x)
     assert logged == {"val/cosine": pytest.approx(float(torch.cosine_similarity(z, z0).mean()), abs=1e-6)}
     assert module.encoder.training
+
+
+def test_an_attack_leaves_no_gradient_on_the_weights_and_wants_them_again_afterwards() -> None:
+    module = training()
+    module.perturb(Pictures(), 0)
+    assert all(p.grad is None and p.requires_grad for p in module.encoder.parameters())
+    module.training_step(Pictures(), 0).backward()
+    before = {name: p.grad.clone() for name, p in module.encoder.named_parameters() if p.grad is not None}
+    module.perturb(Pictures(), 1)
+    assert before and all(torch.equal(p.grad, before[n]) for n, p in module.encoder.named_parameters() if n in before)
+
+
+@pytest.mark.parametrize("objective", ["fare", "tecoa"])
+def test_the_loss_is_whole_under_autocast(objective: str) -> None:
+    module = training(FARE() if objective == "fare" else TeCoA(head(ConvEncoder().embedding_dim)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        batch = Pictures()
+        assert module.encoder.encode_image(batch.x).dtype == torch.bfloat16, "autocast does nothing here"
+        x_adv = module.perturb(batch, 0)
+        assert x_adv.dtype == torch.float32
+        assert module.objective.outer(module.encoder, module.reference, batch, x_adv).dtype == torch.float32
+        assert module.training_step(batch, 0).dtype == torch.float32

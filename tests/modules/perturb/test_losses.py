@@ -66,3 +66,24 @@ def test_too_few_classes_are_named_with_the_remedy() -> None:
         losses.dlr(LOGITS[:, :2], Y % 2)
     with pytest.raises(ValueError, match="at least 4 classes, not 3"):
         losses.targeted_dlr(LOGITS[:, :3], Y % 3, (Y + 1) % 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_of_half_precision_are_computed_in_single(dtype: torch.dtype) -> None:
+    z, other = LOGITS.to(dtype), LOGITS.flip(0).to(dtype)
+    target = (Y + 3) % 7
+    found = {
+        "ce": (losses.cross_entropy(z, Y), losses.cross_entropy(z.float(), Y)),
+        "dlr": (losses.dlr(z, Y), losses.dlr(z.float(), Y)),
+        "targeted": (losses.targeted_dlr(z, Y, target), losses.targeted_dlr(z.float(), Y, target)),
+        "margin": (losses.margin(z, Y), losses.margin(z.float(), Y)),
+        "l2": (losses.squared_l2(z, other), losses.squared_l2(z.float(), other.float())),
+        "cosine": (losses.cosine_distance(z, other), losses.cosine_distance(z.float(), other.float())),
+    }
+    for name, (half, single) in found.items():
+        assert half.dtype == torch.float32 and torch.equal(half, single), name
+
+
+def test_single_and_double_precision_stay_what_they_are() -> None:
+    for z in (LOGITS, LOGITS.float()):
+        assert losses.at_least_single(z) is z

@@ -74,3 +74,14 @@ def test_lists_that_make_no_classifier_are_refused(classes: list[str], templates
 
 def test_a_head_knows_its_classes() -> None:
     assert ZeroShotHead(torch.eye(3), ["a", "b", "c"]).classes == ["a", "b", "c"]
+
+
+def test_logits_are_whole_under_autocast() -> None:
+    """A bfloat16 holds three digits; a cosine times 100 needs more."""
+    z = torch.randn(5, 16, generator=torch.Generator().manual_seed(0))
+    weights = torch.randn(4, 16, generator=torch.Generator().manual_seed(1))
+    logits = ZeroShotHead(weights, list("abcd"))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (z @ weights.T).dtype == torch.bfloat16, "autocast does nothing here"
+        under = logits(z)
+    assert under.dtype == torch.float32 and torch.equal(under, logits(z))
