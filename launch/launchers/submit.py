@@ -45,9 +45,17 @@ def _by_submitit(job: Job, resources: Resources, script: Path) -> str:
     import submitit  # pyright: ignore[reportMissingImports]
 
     folder = script.with_suffix(".submitit")
-    executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
-    said = {name: True if value is None else value for name, value in options(job, resources).items()}
-    executor.update_parameters(slurm_use_srun=False, slurm_stderr_to_stdout=True, slurm_additional_parameters=said)
+    executor = submitit.SlurmExecutor(folder=folder)
+    # a signal that changes nothing stands in for submitit's own, where the script asks for none
+    said = {"signal": "CONT@1", **{n: True if v is None else v for n, v in options(job, resources).items()}}
+    executor.update_parameters(
+        job_name=said.pop("job-name"),
+        time=None,  # submitit would say five minutes
+        wckey=None,
+        use_srun=False,
+        stderr_to_stdout=True,
+        additional_parameters=said,
+    )
     try:
         return executor.submit(submitit.helpers.CommandFunction(["bash", str(script)])).job_id
     except submitit.core.utils.FailedJobError as error:

@@ -267,6 +267,23 @@ def test_a_script_is_queued_as_it_is_printed(tmp_path: Path, monkeypatch: pytest
         submit(job, Resources())
 
 
+def test_submitit_asks_for_the_same_and_starts_the_same_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit", reason="submitit is an extra")
+    for name, text in (("srun", ""), ("sbatch", f'cp "$1" "{tmp_path}/queued"; echo "Submitted batch job 12"')):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    job = replace(JOB, out=tmp_path / "a b's" / "run")
+    for resources in (Resources(time="1:00:00", partition="h100"), Resources(requeue=False)):
+        assert submit(job, resources) == "12"
+        queued = [line for line in (tmp_path / "queued").read_text().splitlines() if line.startswith("#SBATCH")]
+        wanted = [line for line in sbatch_script(job, resources).splitlines() if line.startswith("#SBATCH")]
+        assert {shlex.split(line)[1] for line in queued} >= {shlex.split(line)[1] for line in wanted}
+        spare = {line for line in queued if not any(w.split("=")[0] == line.split("=")[0] for w in wanted)}
+        assert spare <= {"#SBATCH --signal=CONT@1", "#SBATCH --open-mode=append"}
+        assert job.out.with_name("run.sbatch").read_text() == sbatch_script(job, resources)
+
+
 # --- which process is this ------------------------------------------------------------------------------------------
 
 
