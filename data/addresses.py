@@ -63,6 +63,13 @@ def sibling(url: str, name: str) -> str:
     return urlunsplit(parts._replace(path=parts.path.rpartition("/")[0] + "/" + name))
 
 
+def above(url: str) -> str:
+    """The folder of a file's folder, as the address of a file in it without a name."""
+    parts = urlsplit(url)
+    folder = parts.path.rpartition("/")[0].rpartition("/")[0]
+    return urlunsplit(parts._replace(path=folder + "/"))
+
+
 def file_name(url: str) -> str:
     """The last part of an address or a path."""
     return (urlsplit(url).path if "://" in url else url).rpartition("/")[2]

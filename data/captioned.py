@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 from data.batches import ImageSample
@@ -31,6 +32,10 @@ class CaptionedImages(ImageSource):
     def bad(self) -> dict[str, int]:
         """As the source."""
         return self.source.bad()
+
+    def fetcher(self) -> Callable[[int], None] | None:
+        """As the source."""
+        return self.source.fetcher()
 
 
 def captioned(source: ImageSource) -> ImageSource:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.addresses import above, file_name, is_address, sibling
 from data.images import ImageSource, ShardImages
+from data.reading import Reading
+from data.remote import small_file
 from data.sample import digits
+from data.shard_cache import ShardCache
 from data.shard_index import IndexedShards
 from data.shards import expand
 from data.source import check_classes
@@ -34,24 +38,29 @@ def open_images(
     *,
     skip_bad: bool = False,
     max_pixels: int = MAX_PIXELS,
+    reading: Reading | None = None,
 ) -> ImageSource:
     """The pictures that ``shards`` names.
 
     Args:
-        shards: ``digits`` (the embedded set), a clip_benchmark folder, or ``x-{0..9}.tar``.
+        shards: ``digits`` (the embedded set), a clip_benchmark folder, ``x-{0..9}.tar``, or such tars elsewhere:
+            ``https://host/x-{0..9}.tar``, s3, gs and file alike.
         split: 'train', 'tune' or 'test'; tars named one by one are taken as they are.
         image_size: side in pixels; None keeps the pictures' own sizes.
         skip_bad: count and pass over damaged shards and pictures (training), instead of raising.
         max_pixels: size above which a picture is refused.
+        reading: order, cache and allowed damage of a training.
 
     Raises:
         ValueError: nothing there, or not what it should be.
     """
     if shards == "digits":
         return digits(split, image_size=image_size)
-    found = locate(shards, split)
-    index = IndexedShards(found.urls, skip_bad=skip_bad)
-    return ShardImages(
+    reading = reading or Reading()
+    cache = reading.shard_cache()
+    found = locate(shards, split, cache)
+    index = IndexedShards(found.urls, skip_bad=skip_bad, cache=cache)
+    source = ShardImages(
         index,
         image_size,
         found.classes,
@@ -60,14 +69,23 @@ def open_images(
         skip_bad=skip_bad,
         max_pixels=max_pixels,
     )
+    source.shuffle, source.max_bad = reading.shuffle(index), reading.max_bad
+    source.check_share()
+    return source
 
 
-def locate(shards: str, split: str) -> Location:
+def locate(shards: str, split: str, cache: ShardCache | None = None) -> Location:
     """The tars, class names and templates behind a folder or a brace expression.
+
+    Args:
+        shards, split: see ``open_images``.
+        cache: for what lies elsewhere; None takes the user's.
 
     Raises:
         ValueError: neither; or its text files are faulty.
     """
+    if is_address(shards):
+        return _elsewhere(expand(shards), cache or ShardCache())
     path = Path(shards).expanduser()
     if path.is_dir():
         folder = path / split
@@ -79,7 +97,7 @@ def locate(shards: str, split: str) -> Location:
             splits = sorted(p.parent.name for p in path.glob("*/nshards.txt"))
             raise ValueError(f"no split '{split}' in '{path}'; it holds: {', '.join(splits) or 'none'}")
         urls = expand(str(folder))
-    elif path.suffix or "{" in shards or "/" in shards or ":" in shards:
+    elif path.suffix or "{" in shards or "/" in shards:
         urls = expand(shards)
     else:
         raise ValueError(f"unknown images '{shards}'; choose digits, a folder, or shards like 'x-{{0..9}}.tar'")
@@ -89,6 +107,21 @@ def locate(shards: str, split: str) -> Location:
     templates = _beside(places, TEMPLATE_FILE)
     return Location(
         name=(near.parent if path.is_dir() else near).name or "shards",
+        urls=urls,
+        classes=read_classes(classes) if classes else [],
+        templates=read_templates(templates) if templates else list(DEFAULT_TEMPLATES),
+    )
+
+
+def _elsewhere(urls: list[str], cache: ShardCache) -> Location:
+    beside, over = urls[0], above(urls[0])
+    found = {
+        name: small_file(cache, sibling(beside, name)) or small_file(cache, sibling(over, name))
+        for name in (CLASS_FILE, TEMPLATE_FILE)
+    }
+    classes, templates = found[CLASS_FILE], found[TEMPLATE_FILE]
+    return Location(
+        name=file_name(sibling(beside, "").split("?")[0].rstrip("/")) or "shards",
         urls=urls,
         classes=read_classes(classes) if classes else [],
         templates=read_templates(templates) if templates else list(DEFAULT_TEMPLATES),

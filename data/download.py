@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, Any, Protocol, TypeVar
 
 from data.addresses import check_address, check_host, shown
+from data.faults import OneLineError
 
 TRIES = 5
 PAUSE = 1.0  # seconds before the second try, doubled each time
@@ -23,7 +24,7 @@ _NETWORK_PACKAGES = frozenset({"aiohttp", "aiobotocore", "botocore", "gcsfs", "g
 Found = TypeVar("Found")
 
 
-class FetchError(ValueError):
+class FetchError(OneLineError):
     """A file that could not be had."""
 
 

@@ -7,6 +7,19 @@ from collections.abc import Sequence
 _TOLD = 5  # faults named in the one line of an error
 
 
+class OneLineError(ValueError):
+    """A fault that is told in one line, also when a worker process has wrapped its whole history around it."""
+
+    def __init__(self, message: str, *more: object) -> None:
+        if "Original Traceback" in message:
+            message = message.strip().splitlines()[-1].partition(": ")[2]
+        super().__init__(message, *more)
+
+
+class BadShareError(OneLineError):
+    """More of a data set is bad than was allowed."""
+
+
 def refuse_faults(faults: Sequence[str], where: object, remedy: str = "") -> None:
     """Do nothing if there are no faults.
 

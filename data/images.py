@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from data.batches import ImageBatch, ImageSample, collate_images
+from data.faults import BadShareError
 from data.loader import position_loader
 from data.plan import PositionBatches
 from data.shard_index import IndexedShards
@@ -51,6 +52,9 @@ class ShardImages(ImageSource):
             and the next good one takes its place.  Without it, the first one raises.
         resize, interpolation: see ``resize_and_crop``.
         max_pixels: see ``decode_image``.
+
+    Attributes:
+        max_bad: share of bad pictures above which passing over them becomes an error.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class ShardImages(ImageSource):
         self.shards, self.image_size, self.skip_bad = shards, image_size, skip_bad
         self.resize, self.max_pixels = resize, max_pixels
         self.interpolation: Interpolation = interpolation
+        self.max_bad = 1.0
         # One byte per sample, shared by the workers: why it is bad, 0 while it is not.
         self._bad = torch.zeros(len(shards), dtype=torch.uint8).share_memory_()
 
@@ -89,6 +94,27 @@ class ShardImages(ImageSource):
     def pass_over(self, indices: Sequence[int], reason: str) -> None:
         """Count these samples as bad, so that with ``skip_bad`` the next good ones take their places."""
         self._bad[list(indices)] = _REASONS.index(reason) + 1
+        self.check_share()
+
+    def check_share(self) -> None:
+        """Refuse to go on where more pictures have been found bad or lost than ``max_bad`` allows.
+
+        Raises:
+            ValueError: how many, of how many, and why.
+        """
+        lost = self.shards.lost
+        bad, total = int(self._bad.count_nonzero()) + lost, len(self) + lost
+        if bad > self.max_bad * total:
+            reasons = {**self.bad(), **({"lost with damaged shards": lost} if lost else {})}
+            told = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+            raise BadShareError(
+                f"{bad} of {total} images of '{self.name}' are bad ({told}), more than data.max_bad = {self.max_bad:g} "
+                "allows; robustclip data check lists them; repair them or raise data.max_bad"
+            )
+
+    def fetcher(self) -> Callable[[int], None] | None:
+        """What has a shard at hand, where some lie elsewhere."""
+        return self.shards.fetch if self.shards.remote else None
 
     def __getitem__(self, index: int) -> ImageSample:
         if not self.skip_bad:
@@ -102,6 +128,7 @@ class ShardImages(ImageSource):
             except DecodeError as error:
                 self._bad[at] = _REASONS.index(error.reason) + 1
                 log.warning("skipped a sample: %s", error)
+                self.check_share()
         raise ValueError(f"none of the {len(self)} samples of '{self.name}' can be used: {self.bad()}")
 
     def _sample(self, i: int) -> ImageSample:

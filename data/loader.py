@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from data.fetch_ahead import FetchAhead
 from data.plan import PositionBatches
+from data.source import ImageSource
 
 
 def position_loader(
@@ -36,6 +38,9 @@ def position_loader(
     samples = len(source)  # pyright: ignore[reportArgumentType]
     if sampler.n != samples:
         raise ValueError(f"the order is for {sampler.n} samples but the source holds {samples}")
+    fetch = source.fetcher() if isinstance(source, ImageSource) else None
+    if fetch is not None:
+        sampler.ahead = FetchAhead(fetch)
     return DataLoader(
         source,
         batch_sampler=sampler,

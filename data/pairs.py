@@ -14,6 +14,7 @@ from data.manifest import read_manifest
 from data.parquet_npy import ParquetNpy
 from data.parquet_npy_layout import is_parquet_npy
 from data.plan import sample_indices
+from data.reading import Reading
 from data.source import ImageSource, SelectedImages
 
 Pairs = EmbeddingSource | ImageSource
@@ -28,6 +29,7 @@ def open_pairs(
     normalise: bool = False,
     values: bool = True,
     in_memory: bool = True,
+    reading: Reading | None = None,
 ) -> Pairs:
     """The pairs of image and text that lie at ``where``: one of ``EmbeddingShards``, ``ParquetNpy``, ``ImageSource``.
 
@@ -42,6 +44,7 @@ def open_pairs(
         normalise: scale the embeddings of ``parquet_npy`` to unit length; without it, other lengths are a fault.
         values: look through all embeddings for values that no prior should see; False trusts them.
         in_memory: see ``ParquetNpy``.
+        reading: order, cache and allowed damage of pictures.
 
     Raises:
         ValueError: nothing there, or not what it should be.
@@ -61,7 +64,7 @@ def open_pairs(
         raise ValueError(
             f"no embeddings in '{where}' and no pictures; name a folder of {kinds}, or tars 'x-{{0..9}}.tar'"
         )
-    return captioned(open_images(where, split, image_size, skip_bad=skip_bad))
+    return captioned(open_images(where, split, image_size, skip_bad=skip_bad, reading=reading))
 
 
 def hold_out(source: Pairs, count: int, *, seed: int) -> tuple[Pairs, Pairs]:

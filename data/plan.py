@@ -13,8 +13,11 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+from data.fetch_ahead import FetchAhead
 from data.permutation import keys_of, permute
 from data.shard_order import ShardOrder
+
+_AHEAD = 1  # shards that are fetched before their turn; a cache for shards has room for one more than is open
 
 
 def sample_index(seed: int, position: int, n: int) -> int:
@@ -54,6 +57,9 @@ class PositionBatches(Sampler[list[int]]):
             order in every epoch.
         limit: number of batches to give; None never ends.
 
+    Attributes:
+        ahead: fetches shards before their turn, where a ``ShardOrder`` says which are next.
+
     Raises:
         ValueError: an empty source, or a batch size that the ranks cannot share equally.
     """
@@ -85,17 +91,27 @@ class PositionBatches(Sampler[list[int]]):
         self.n, self.batch_size, self.seed = n, batch_size, seed
         self.start_position, self.shuffle, self.limit = start_position, shuffle, limit
         self.rank, self.world_size = rank, world_size
+        self.ahead: FetchAhead | None = None
 
     def position_after(self, batches: int) -> int:
         """The ``start_position`` of a run that goes on after ``batches`` batches of this one."""
         return self.start_position + batches * self.batch_size
 
     def __iter__(self) -> Iterator[list[int]]:
+        try:
+            yield from self._batches()
+        finally:
+            if self.ahead is not None:
+                self.ahead.close()
+
+    def _batches(self) -> Iterator[list[int]]:
         share = self.batch_size // self.world_size
         batch = 0
         while self.limit is None or batch < self.limit:
             first = self.position_after(batch) + self.rank * share
             if isinstance(self.shuffle, ShardOrder):
+                if self.ahead is not None:
+                    self.ahead.want(self.shuffle.shards_at(self.seed, first, ahead=_AHEAD))
                 yield self.shuffle.indices(self.seed, first, share).tolist()
             elif self.shuffle:
                 yield sample_indices(self.seed, first, share, self.n).tolist()

@@ -54,12 +54,9 @@ class RemoteShards:
         """
         place = sibling(url, MANIFEST)
         if place not in self._records:
-            folder = self.cache.root / "indexes" / name_in_cache(place)
-            with locked(folder.with_name(folder.name + ".lock")):
-                if self._fresh or not folder.exists():
-                    write_bytes(folder / MANIFEST, fetch_small(place) or b"{}")
-                manifest = read_manifest(folder, self._form) or {"shards": []}
-            self._records[place] = {shard["name"]: shard for shard in manifest["shards"]}
+            file = small_file(self.cache, place, fresh=self._fresh)
+            manifest = read_manifest(file.parent, self._form) if file else None
+            self._records[place] = {shard["name"]: shard for shard in (manifest or {"shards": []})["shards"]}
         return self._records[place].get(file_name(url))
 
     def open(self, url: str, size: int) -> int:
@@ -83,3 +80,21 @@ class RemoteShards:
                 if path.exists() or attempt == 2:
                     raise
         raise AssertionError(f"unreachable: {shown(url)}")
+
+
+def small_file(cache: ShardCache, url: str, *, fresh: bool = False) -> Path | None:
+    """A small file from elsewhere, which is then kept; None where there is none, which is kept in mind too.
+
+    Args:
+        cache: beside whose shards it is kept.
+        url: of the file.
+        fresh: ask again.
+
+    Raises:
+        ValueError: the network fails.
+    """
+    path = cache.root / "indexes" / name_in_cache(url) / file_name(url)
+    with locked(path.parent.with_name(path.parent.name + ".lock")):
+        if fresh or not path.exists():
+            write_bytes(path, fetch_small(url) or b"")
+    return path if path.stat().st_size else None

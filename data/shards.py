@@ -3,50 +3,52 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.addresses import check_address, is_address
 from data.manifest import describe, new_folder, write_manifest, write_text
 from data.progress import track
 from data.shard_index import FORMAT
 from data.shard_index import IndexedShards as IndexedShards
 from data.tars import ShardError, members
 
-_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:")
-
 
 def expand(shards: str) -> list[str]:
-    """The paths that a brace expression or a clip_benchmark split folder names, in its order.
+    """The paths or addresses that a brace expression or a clip_benchmark split folder names, in its order.
 
     Args:
-        shards: ``train-{0000..1023}.tar``, or a folder with ``nshards.txt``, ``0.tar``, ...
+        shards: ``train-{0000..1023}.tar``, ``https://host/train-{0000..1023}.tar`` (s3, gs and file alike), or a folder
+            with ``nshards.txt``, ``0.tar``, ...
 
     Raises:
-        ValueError: not local files, a missing file, or a missing or wrong ``nshards.txt``.
+        ValueError: an address that is refused, a missing file, or a missing or wrong ``nshards.txt``.
     """
     from braceexpand import braceexpand
 
     if not shards.strip():
         raise ValueError("no shards named; give a folder or an expression like 'train-{0000..0009}.tar'")
-    if _SCHEME.match(shards) or "::" in shards:
-        raise ValueError(f"'{shards}' is not a path; only local files can be read, so copy the shards here first")
-    if Path(shards).expanduser().is_dir():
+    if not is_address(shards) and Path(shards).expanduser().is_dir():
         return _split_folder(Path(shards).expanduser())
     try:
-        paths = [Path(path).expanduser() for path in braceexpand(shards)]
+        places = list(braceexpand(shards))
     except ValueError as error:
         raise ValueError(f"cannot expand '{shards}': {error}") from error
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        count = f" ({len(missing)} of {len(paths)} are missing)" if len(paths) > 1 else ""
-        raise ValueError(f"no file '{missing[0]}'{count}; check the path in '{shards}'")
-    twice = [path for path, count in Counter(paths).items() if count > 1]
+    if is_address(shards):
+        for url in places:
+            check_address(url)
+    else:
+        places = [str(Path(path).expanduser()) for path in places]
+        missing = [path for path in places if not Path(path).is_file()]
+        if missing:
+            count = f" ({len(missing)} of {len(places)} are missing)" if len(places) > 1 else ""
+            raise ValueError(f"no file '{missing[0]}'{count}; check the path in '{shards}'")
+    twice = [path for path, count in Counter(places).items() if count > 1]
     if twice:
         raise ValueError(f"'{shards}' names '{twice[0]}' twice")
-    return [str(path) for path in paths]
+    return places
 
 
 def _split_folder(folder: Path) -> list[str]:

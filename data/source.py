@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -44,6 +44,10 @@ class ImageSource(Dataset[ImageSample]):
     def bad(self) -> dict[str, int]:
         """How many samples have been found bad and passed over so far, by reason."""
         return {}
+
+    def fetcher(self) -> Callable[[int], None] | None:
+        """What has a shard at hand, by number; None where none has to be fetched."""
+        return None
 
 
 def check_classes(classes: Sequence[str], where: str) -> None:
@@ -148,6 +152,10 @@ class SelectedImages(ImageSource):
     def bad(self) -> dict[str, int]:
         """As the source, which may have other users."""
         return self.source.bad()
+
+    def fetcher(self) -> Callable[[int], None] | None:
+        """As the source."""
+        return self.source.fetcher()
 
 
 def choose_images(source: ImageSource, count: int | None, *, seed: int = 0, shuffle: bool = False) -> ImageSource:

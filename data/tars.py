@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.faults import OneLineError
+
 MAX_MEMBER_BYTES = 2**28
 _NAME = re.compile(r"^((?:.*/)?[^./]+)\.([^/]+)$", re.DOTALL)  # webdataset: split at the first dot
 _META = re.compile(r"__[^/]*__($|/)")
@@ -16,7 +18,7 @@ _PICKLED = frozenset({"pkl", "pickle", "pyd", "pth", "pt"})
 _ZERO_BLOCK = bytes(tarfile.BLOCKSIZE)
 
 
-class ShardError(ValueError):
+class ShardError(OneLineError):
     """A shard that cannot be read as it stands."""
 
 

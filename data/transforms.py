@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from data.faults import OneLineError
+
 Interpolation = Literal["bicubic", "bilinear"]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM")
@@ -20,12 +22,12 @@ DECODE_REASONS = ("empty", "not an image", "too many pixels", "undecodable")
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
-class DecodeError(ValueError):
+class DecodeError(OneLineError):
     """A file that gives no picture; ``reason`` is one of a few short words, fit for counting."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
-        self.reason = reason
+        self.reason = str(self.args[0])
         self.detail = detail
 
     def __str__(self) -> str:

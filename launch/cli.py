@@ -48,6 +48,12 @@ AllowMismatch = Annotated[
     typer.Option("--allow-mismatch", help="Use a prior that belongs to another encoder; every row says so."),
 ]
 
+ShardsArgument = Annotated[
+    str, typer.Argument(help="A folder of shards, x-{0..9}.tar, or such tars at https://, s3://, gs://.")
+]
+CacheGiB = Annotated[float | None, typer.Option("--cache", help="GiB that fetched shards may take.")]
+CacheDir = Annotated[str | None, typer.Option("--cache-dir", help="Folder for fetched shards.")]
+
 
 @app.callback()
 def _options(
@@ -225,7 +231,7 @@ def compare(
 
 @app.command()
 def bench(
-    what: Annotated[list[str] | None, typer.Argument(help="defences; all where none is named.")] = None,
+    what: Annotated[list[str] | None, typer.Argument(help="defences, loader; all where none is named.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small models, few rounds.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to a file.")] = None,
     accelerator: Annotated[str, typer.Option("--accelerator", help="auto, cpu or cuda.")] = "auto",
@@ -294,6 +300,44 @@ def data_stats(
     from launch.job import show_statistics
 
     show_statistics(shards, split)
+
+
+@data_app.command("index")
+def data_index(
+    shards: ShardsArgument,
+    split: Annotated[str, typer.Option(help="Which split.")] = "train",
+    cache: CacheGiB = None,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Write the index of each shard beside it, so that training starts at once.
+
+    Indexes that fit stay as they are.  Upload them with the shards, and training from there starts at once too.
+
+    Example: robustclip data index '/data/train-{0000..1023}.tar'
+    """
+    from launch.data import index_data
+
+    index_data(shards, split, cache_gib=cache, cache_dir=cache_dir)
+
+
+@data_app.command("check")
+def data_check(
+    shards: ShardsArgument,
+    split: Annotated[str, typer.Option(help="Which split.")] = "train",
+    workers: Annotated[int, typer.Option(help="Processes that decode.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print plain values.")] = False,
+    cache: CacheGiB = None,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Decode every sample, compare checksums, and count what is wrong by reason; exit code 1 if anything is.
+
+    Example: robustclip data check shards --split train --workers 8 --json
+    """
+    from launch.data import check_data
+
+    code = check_data(shards, split, workers=workers, as_json=as_json, cache_gib=cache, cache_dir=cache_dir)
+    if code:
+        raise SystemExit(code)
 
 
 def main() -> None:

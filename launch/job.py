@@ -92,17 +92,18 @@ def make_data(source: str, out: Path, *, split: str, per_shard: int, skip_bad: b
         summary = make_from_sample(source, out, per_shard=per_shard)
     else:
         summary = make_from_folder(Path(source), out, split=split, per_shard=per_shard, skip_bad=skip_bad)
-    _print_mapping(summary)
+    print_mapping(summary)
 
 
 def show_statistics(shards: str, split: str) -> None:
     """Print the counts of a data set."""
     from data.make import statistics
 
-    _print_mapping(statistics(shards, split))
+    print_mapping(statistics(shards, split))
 
 
-def _print_mapping(values: dict[str, Any]) -> None:
+def print_mapping(values: dict[str, Any]) -> None:
+    """Print names and values as a small table."""
     from rich.console import Console
     from rich.table import Table
 

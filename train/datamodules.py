@@ -9,10 +9,13 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from configs.files import ConfigError
+from configs.schema import DataConfig
 from data.batches import collate_embeddings, collate_images
 from data.loader import position_loader
 from data.pairs import Pairs
 from data.plan import PositionBatches
+from data.reading import Reading
 from data.source import ImageSource
 
 
@@ -52,8 +55,22 @@ class PositionedData(pl.LightningDataModule):
             start_position=self.start_batch * self.global_batch,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
+            shuffle=self.source.shuffle if isinstance(self.source, ImageSource) else True,
         )
         return position_loader(self.source, batches, collate_of(self.source), workers=self.workers, seed=self.seed)
+
+
+def reading_of(config: DataConfig) -> Reading:
+    """How a recipe has its pictures read.
+
+    Raises:
+        ConfigError: a setting that cannot be.
+    """
+    settings = {name: getattr(config, name) for name in ("order", "window", "max_bad", "cache", "cache_dir")}
+    try:
+        return Reading(**settings)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def collate_of(source: Pairs) -> Any:

@@ -22,6 +22,7 @@ from data.source import ImageSource
 from eval.evaluate import fingerprint, load_model
 from eval.plan import device_of
 from modules.encoders.clip import CLIP
+from train.datamodules import reading_of
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ def embed(config: EmbedConfig, out: Path) -> Path:
         skip_bad=data.skip_bad,
         normalise=data.normalise,
         in_memory=False,
+        reading=reading_of(data),
     )
     metadata: dict[str, Any] = {
         "encoder": fingerprint(clip.image),

@@ -21,6 +21,7 @@ from modules.lightning.finetuning import AdversarialFineTuning
 from modules.lightning.student import Compiled, keep_fewer_activations
 from modules.perturb.threat import Threat
 from modules.zero_shot import ZeroShotHead, zero_shot_head
+from train.datamodules import reading_of
 from train.runs import Run, identity_of
 from train.trainer import fit, optimizer_settings
 
@@ -42,13 +43,16 @@ def finetune(run: Run) -> Path:
     begin = time.perf_counter()
 
     clip = load_model(config.model)
-    source = open_images(config.data.shards, config.data.split, clip.image.image_size, skip_bad=config.data.skip_bad)
+    data = config.data
+    size, reading = clip.image.image_size, reading_of(data)
+    source = open_images(data.shards, data.split, size, skip_bad=data.skip_bad, reading=reading)
     module = build_module(config, clip, source)
     callbacks = []
     if config.evaluation is not None:
         plan = build_plan(evaluation_config(config.evaluation, model=plain(config.model)), clip)
         whole = AdversarialFineTuning.whole_encoder
-        callbacks = [EvaluateCheckpoints(plan, run.folder, name=config.encoder, encoder_of=whole)]
+        every = config.trainer.checkpoint_every
+        callbacks = [EvaluateCheckpoints(plan, run.folder, name=config.encoder, encoder_of=whole, every=every)]
 
     trainer = fit(
         module,

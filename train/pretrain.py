@@ -9,6 +9,7 @@ from configs.schema import PretrainConfig
 from data.catalog import open_images
 from modules.encoders.tiny import ARCHITECTURE, MEAN, STD, new_tiny, save_tiny
 from modules.lightning.pretraining import ContrastivePretraining
+from train.datamodules import reading_of
 from train.runs import Run, identity_of
 from train.trainer import fit, optimizer_settings
 
@@ -26,7 +27,8 @@ def pretrain(run: Run) -> Path:
     if run.finished:
         return export
     begin = time.perf_counter()
-    source = open_images(config.data.shards, config.data.split, ARCHITECTURE["vision_cfg"]["image_size"])
+    size = ARCHITECTURE["vision_cfg"]["image_size"]
+    source = open_images(config.data.shards, config.data.split, size, reading=reading_of(config.data))
     if not source.classes:
         raise ValueError(f"{config.data.shards} names no classes to write captions from")
     model = new_tiny(config.seed)

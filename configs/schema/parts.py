@@ -52,11 +52,18 @@ class DataConfig:
     """Where samples come from.
 
     Attributes:
-        shards: ``digits``, a folder in clip_benchmark's layout, or tars such as ``train-{0000..1023}.tar``.
+        shards: ``digits``, a folder in clip_benchmark's layout, tars such as ``train-{0000..1023}.tar``, or such tars
+            elsewhere, ``https://host/train-{0000..1023}.tar``, ``s3://``, ``gs://``, fetched as needed.
         split: of a set that has several.
         batch_size: over all processes.
         workers: reading processes per training process.
         skip_bad: train on without images that do not decode (counted); otherwise the first one stops the run.
+        max_bad: share of bad images above which a run with ``skip_bad`` stops all the same.
+        order: ``samples`` mixes all images, ``shards`` those of ``window`` shards at a time; null takes the second for
+            shards elsewhere.
+        window: shards that are open at a time with ``order=shards``.
+        cache: GiB that shards from elsewhere may take on each machine.
+        cache_dir: where they are kept; null takes ``ROBUSTCLIP_CACHE`` or the user's cache.
     """
 
     shards: str = MISSING
@@ -64,6 +71,11 @@ class DataConfig:
     batch_size: int = 128
     workers: int = 4
     skip_bad: bool = False
+    max_bad: float = 0.01
+    order: Literal["samples", "shards"] | None = None
+    window: int = 8
+    cache: float = 100.0
+    cache_dir: str | None = None
 
 
 @dataclass
@@ -81,6 +93,7 @@ class TrainerConfig:
         clip: largest gradient norm; null does not clip.
         checkpointing: compute activations anew in the backward pass: less memory, a third more time.
         compile: compile the trained encoder's passes.
+        skips: steps in a row that are left out where a loss or gradient is not finite, before that ends the run.
         checkpoint_every: steps between checkpoints; the last step always has one.
         keep: newest checkpoints that are kept; -1 keeps all.
         log_every: steps between lines of metrics.csv.
@@ -95,6 +108,7 @@ class TrainerConfig:
     clip: float | None = None
     checkpointing: bool = False
     compile: bool = False
+    skips: int = 10
     checkpoint_every: int = 1000
     keep: int = -1
     log_every: int = 10

@@ -151,8 +151,11 @@ def test_lone_halves_and_broken_pictures_are_left_out_only_when_asked(
     where = tmp_path / "broken"
     with pytest.raises(ValueError, match="1 have no picture, .*, 1 have no caption"):
         embed(_config(where), tmp_path / "e")
+    with pytest.raises(ValueError, match=r"2 of 11 images of 'broken' are bad \(.*\), more than data.max_bad = 0.1 "):
+        embed(_config(where, "data.skip_bad=true", "data.max_bad=0.1"), tmp_path / "e")
     with caplog.at_level(logging.WARNING):
-        out = embed(_config(where, "data.skip_bad=true", "text=caption", "data.batch_size=4"), tmp_path / "e")
+        rest = ("data.skip_bad=true", "data.max_bad=0.3", "text=caption", "data.batch_size=4")
+        out = embed(_config(where, *rest), tmp_path / "e")
     found = EmbeddingShards(out)
     assert [found[i].key for i in range(len(found))] == [samples[i]["__key__"] for i in (0, 1, 3, 4, 6, 7, 8, 9)]
     assert found[2].caption == samples[3]["txt"].decode()
