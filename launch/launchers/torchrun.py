@@ -8,6 +8,8 @@ from configs.files import ConfigError
 from launch.launchers.job import Job
 
 _PORT = 29500
+_FRESH_STORE = ("env", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1")
+"""Otherwise processes that are started again find the addresses of those that are gone, and wait for them."""
 
 
 def torchrun_command(job: Job, *, rendezvous: str | None = None, restarts: int = 0) -> list[str]:
@@ -34,5 +36,5 @@ def torchrun_command(job: Job, *, rendezvous: str | None = None, restarts: int =
         start += ["--nnodes", str(job.nodes), "--rdzv-backend", "c10d"]
         start += ["--rdzv-endpoint", f"{host}:{port or _PORT}", "--rdzv-id", job.out.absolute().name or job.name]
     if restarts:
-        start += ["--max-restarts", str(restarts)]
+        start = [*_FRESH_STORE, *start, "--max-restarts", str(restarts)]
     return [*start, "--no-python", *job.command]

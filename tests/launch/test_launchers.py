@@ -435,6 +435,20 @@ def test_a_bare_torchrun_of_the_module_needs_no_folder(tmp_path: Path, two: Any)
 
 @pytest.mark.slow
 @pytest.mark.distributed
+def test_torchrun_goes_on_after_a_process_was_killed(tmp_path: Path, two: Any) -> None:
+    out = tmp_path / "run"
+    training = started(torchrun_command(tiny(out), restarts=1), tmp_path)
+    first = out / "checkpoints" / "step=000002.ckpt"
+    while not first.is_file() and training.poll() is None:
+        time.sleep(0.02)
+    agent = Path(f"/proc/{training.pid}/task/{training.pid}/children")
+    os.kill(int(agent.read_text().split()[-1]), signal.SIGKILL)
+    assert finished(training)[0].count("GLOBAL_RANK: 0") == 2
+    assert_same_run(out, two)
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
 def test_two_agents_of_torchrun_are_two_nodes(tmp_path: Path, two: Any) -> None:
     out = tmp_path / "run"
     line = torchrun_command(tiny(out, nodes=2, devices=1), rendezvous=f"127.0.0.1:{free_port()}")
