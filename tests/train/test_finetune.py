@@ -63,7 +63,7 @@ def test_every_checkpoint_is_evaluated_once_on_its_own_weights(whole: Any) -> No
     out, _ = whole
     rows = read_results(out / "results.jsonl")
     assert {r.step for r in rows} == {2, 4, 6}
-    clean = [(r.step, r.defense) for r in rows if r.attack == "none"]
+    clean = [(r.step, r.defense) for r in rows if r.metric == "clean_accuracy"]
     assert len(clean) == len(set(clean)) == 9
     for step in (2, 4):
         checkpoint = out / "checkpoints" / f"step=00000{step}.ckpt"
