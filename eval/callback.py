@@ -39,6 +39,7 @@ class EvaluateCheckpoints(Callback):
         out: the run's folder; rows go to ``results.jsonl``, unfinished work to ``state/``.
         name: display name of the encoder.
         encoder_of: finds the encoder in the LightningModule; every process asks, as weights may be spread over them.
+        every: steps between checkpoints that are evaluated; those in between were saved on leaving.
     """
 
     def __init__(
@@ -49,8 +50,9 @@ class EvaluateCheckpoints(Callback):
         *,
         name: str,
         encoder_of: Callable[[Any], ImageEncoder] = lambda module: module.encoder,
+        every: int = 1,
     ) -> None:
-        self.plan, self.out, self.name, self.encoder_of = plan, out, name, encoder_of
+        self.plan, self.out, self.name, self.encoder_of, self.every = plan, out, name, encoder_of, every
         self._due: int | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -86,6 +88,8 @@ class EvaluateCheckpoints(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Mark the checkpoint due, also in its own copy of this callback's state."""
+        if trainer.global_step % self.every and trainer.global_step != trainer.max_steps:
+            return
         self._due = trainer.global_step
         saved = checkpoint.get("callbacks", {}).get(self.state_key)
         if saved is not None:

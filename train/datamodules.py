@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,7 +58,15 @@ class PositionedData(pl.LightningDataModule):
             world_size=trainer.world_size,
             shuffle=self.source.shuffle if isinstance(self.source, ImageSource) else True,
         )
-        return position_loader(self.source, batches, collate_of(self.source), workers=self.workers, seed=self.seed)
+        loader = position_loader(self.source, batches, collate_of(self.source), workers=self.workers, seed=self.seed)
+        loader.worker_init_fn = leave_signals
+        return loader
+
+
+def leave_signals(worker: int) -> None:
+    """What a queue tells a whole group of processes, those that train answer; they still need what readers read."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def reading_of(config: DataConfig) -> Reading:

@@ -22,6 +22,7 @@ from train.callbacks import MetricsTable, SaveCheckpoints, StepProgress
 from train.datamodules import PositionedData
 from train.runs import Run
 from train.strategies import strategy_of
+from train.survival import LeaveInTime, SkipBrokenSteps
 
 QUIET = (
     ".*does not have many workers.*",
@@ -81,6 +82,8 @@ def fit(
     Raises:
         ConfigError: Lightning refuses the devices or the strategy.
         KeyboardInterrupt: somebody pressed Ctrl-C.
+        SystemExit: with code 0, a signal said that the job ends soon; a checkpoint was saved.
+        ValueError: too many steps in a row were broken.
     """
     config: TrainerConfig = run.config.trainer
     newest = run.newest_checkpoint()
@@ -104,10 +107,13 @@ def fit(
 
 def _own_callbacks(run: Run, title: str, start: int) -> list[Callback]:
     config: TrainerConfig = run.config.trainer
+    leave = LeaveInTime(run.checkpoints, every=config.checkpoint_every)
     return [
+        SkipBrokenSteps(run.folder, seed=run.config.seed, patience=config.skips, leave=leave),
         MetricsTable(run.folder / "metrics.csv", every=config.log_every, start=start),
         StepProgress(title, start=start),
         SaveCheckpoints(run.checkpoints, every=config.checkpoint_every, keep=config.keep, start=start),
+        leave,
     ]
 
 

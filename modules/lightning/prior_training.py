@@ -86,6 +86,7 @@ class PriorTraining(pl.LightningModule):
         self.pairs = pairs or PairEncoder(dim=prior.embedding_dim)
         self.settings, self.ema, self.seed = settings, ema or EMASettings(), seed
         self.sample_steps, self.bins = min(sample_steps, prior.noise_scheduler.timesteps), bins
+        self.ends_at_broken_losses = True  # a trainer that leaves broken steps out, on all processes, says False
         self._losses: list[Tensor] = []
         self._tally = Tally([])
         self._judged = (self.ema_prior, self.prior)
@@ -116,7 +117,7 @@ class PriorTraining(pl.LightningModule):
         with noise.samples(noise.keys_of(names), seed=self.seed), self._dropout(first):
             losses = self.prior.loss_per_sample(pairs.image, pairs.text, pairs.tokens)
         broken = ~losses.detach().isfinite()
-        if broken.any():
+        if self.ends_at_broken_losses and broken.any():
             worst = pairs.key[int(broken.int().argmax())]
             raise ValueError(
                 f"the loss of {int(broken.sum())} of {len(losses)} samples, such as {worst!r}, is not finite at step "

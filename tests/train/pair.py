@@ -1,13 +1,17 @@
 """Two processes that train one recipe after the other; their imports are paid once.
 
-Run as a file by ``test_strategies``: ``pair.py JOBS``, a JSON list of ``{kind, recipe, overrides, out, stop}``.
-``stop`` breaks off in the batch after that step, as a failure of power would.
+Run as a file by ``launch``: ``pair.py JOBS``, a JSON list of ``{kind, recipe, overrides, out, planted}``.  ``planted``
+is what happens in a batch of the step after ``step``, on some ``ranks``: ``power`` fails, ``loss`` or ``gradient`` are
+not finite, or a signal such as ``SIGTERM`` comes.  How each job ended stands in ``ended-RANK.txt`` of its folder.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -23,19 +27,34 @@ from train.finetune import finetune
 from train.prior import train_prior
 from train.runs import Run, open_run
 
+ROOT = Path(__file__).parents[2]
+
 
 class PowerFailureError(RuntimeError):
     """Both processes end here."""
 
 
-def stop_at(module: type[Any], step: int | None) -> Any:
-    """Break off when a batch of the step after ``step`` comes; gives back what was there."""
+def plant(module: type[Any], planted: dict[str, Any] | None) -> Any:
+    """Let something happen in a step; gives back the step as it was."""
     original = module.training_step
+    if planted is None:
+        return original
+    what, step, ranks = planted["what"], planted["step"], planted.get("ranks", [0, 1])
+    done: list[int] = []
 
     def stumbling(self: Any, batch: Any, batch_idx: int) -> Any:
-        if self.global_step == step:
+        here = self.global_step in (step if isinstance(step, list) else [step]) and self.global_rank in ranks
+        if here and what == "power":
             raise PowerFailureError
-        return original(self, batch, batch_idx)
+        if here and what.startswith("SIG") and not done:
+            done.append(batch_idx)
+            os.kill(os.getpid(), signal.Signals[what])
+        loss = original(self, batch, batch_idx)
+        if here and what == "loss":
+            return loss * float("nan")
+        if here and what == "gradient":
+            return loss + (next(p for p in self.parameters() if p.requires_grad).flatten()[0] * 0).sqrt()
+        return loss
 
     module.training_step = stumbling
     return original
@@ -76,6 +95,30 @@ def watch_attacks() -> None:
     AdversarialFineTuning.perturb = watched  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def launch(jobs: list[dict[str, Any]], folder: Path) -> None:
+    """Have two new processes do the jobs; the folder takes their words."""
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    said = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MASTER_ADDR": "127.0.0.1"}
+    said |= {"MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    said |= {"TORCHELASTIC_RUN_ID": "pair"}
+    logs = [folder / f"rank{rank}.txt" for rank in range(2)]
+    processes = []
+    for rank, log in enumerate(logs):
+        told = {**os.environ, **said, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        with log.open("w") as out:
+            command = [sys.executable, __file__, str(folder / "jobs.json")]
+            processes.append(subprocess.Popen(command, env=told, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT))
+    try:
+        ended = [process.wait(timeout=1500) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert ended == [0, 0], "\n".join(log.read_text()[-4000:] for log in logs)
+
+
 def opened(config: Any, out: Path) -> Run:
     """The run that the first process opens; the other one waits for it."""
     if os.environ["RANK"] == "0":
@@ -95,13 +138,14 @@ def main(jobs: list[dict[str, Any]]) -> None:
         train, module = {"finetune": (finetune, AdversarialFineTuning), "prior": (train_prior, PriorTraining)}[
             job["kind"]
         ]
-        original = stop_at(module, job.get("stop"))
+        original, ended = plant(module, job.get("planted")), "done"
         try:
             train(opened(config, Path(job["out"])))
-        except PowerFailureError:
-            pass
+        except (PowerFailureError, ValueError, SystemExit) as error:
+            ended = f"{type(error).__name__}: {error}"
         finally:
             module.training_step = original
+        (Path(job["out"]) / f"ended-{os.environ['RANK']}.txt").write_text(ended)
         print(Path(job["out"]).name, f"{time.perf_counter() - begin:.1f} s", flush=True)
 
 

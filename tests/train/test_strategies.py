@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,12 +21,12 @@ from eval.evaluate import fingerprint, load_model
 from eval.results import read_results
 from modules.encoders.tiny import load_tiny
 from modules.prior.storage import load_prior
+from tests.train.pair import launch
 from train.finetune import finetune
 from train.prior import train_prior
 from train.runs import open_run
 from train.strategies import WholeFSDP2, strategy_of
 
-ROOT = Path(__file__).parents[2]
 DEEPSPEED = find_spec("deepspeed") is not None
 NEEDS_DEEPSPEED = pytest.mark.skipif(not DEEPSPEED, reason="DeepSpeed is not installed")
 # Adam divides by a gradient's own size: where that is rounding alone, as for attention's key biases, only a large eps
@@ -83,9 +79,10 @@ def overrides(kind: str, *changed: str) -> list[str]:
 def jobs_of(folder: Path, evaluation: str) -> Iterator[dict[str, Any]]:
     """What the two processes do, one after the other."""
 
-    def job(kind: str, name: str, *changed: str, stop: int | None = None) -> dict[str, Any]:
+    def job(kind: str, name: str, *changed: str, planted: dict[str, Any] | None = None) -> dict[str, Any]:
         told = overrides(kind, "trainer.devices=2", *changed)
-        return {"kind": kind, "recipe": RECIPES[kind][0], "overrides": told, "out": str(folder / name), "stop": stop}
+        where = {"recipe": RECIPES[kind][0], "overrides": told, "out": str(folder / name)}
+        return {"kind": kind, **where, "planted": planted}
 
     there = {"finetune": ["ddp", "fsdp2", "zero1", "zero2"], "prior": ["ddp", "fsdp2", "zero2", "zero3"]}
     for kind, strategies in there.items():
@@ -94,7 +91,7 @@ def jobs_of(folder: Path, evaluation: str) -> Iterator[dict[str, Any]]:
                 continue
             told = f"trainer.strategy={strategy}"
             yield job(kind, f"{kind}-{strategy}", told)
-            yield job(kind, f"{kind}-{strategy}-resumed", told, stop=STOPPED)
+            yield job(kind, f"{kind}-{strategy}-resumed", told, planted={"what": "power", "step": STOPPED})
             yield job(kind, f"{kind}-{strategy}-resumed", told)
     half = "trainer.precision=bf16-mixed"
     for strategy in ["ddp", "fsdp2", *(["zero2"] if DEEPSPEED else [])]:
@@ -106,26 +103,7 @@ def jobs_of(folder: Path, evaluation: str) -> Iterator[dict[str, Any]]:
 def pair(tmp_path_factory: pytest.TempPathFactory, evaluation: str) -> Path:
     """The folder of all runs of two processes."""
     folder = tmp_path_factory.mktemp("pair")
-    (folder / "jobs.json").write_text(json.dumps(list(jobs_of(folder, evaluation))))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    said = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MASTER_ADDR": "127.0.0.1"}
-    said |= {"MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
-    said |= {"TORCHELASTIC_RUN_ID": "pair"}
-    command = [sys.executable, str(Path(__file__).with_name("pair.py")), str(folder / "jobs.json")]
-    logs = [folder / f"rank{rank}.txt" for rank in range(2)]
-    processes = []
-    for rank, log in enumerate(logs):
-        told = {**os.environ, **said, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        with log.open("w") as out:
-            processes.append(subprocess.Popen(command, env=told, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT))
-    try:
-        ended = [process.wait(timeout=1500) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert ended == [0, 0], "\n".join(log.read_text()[-4000:] for log in logs)
+    launch(list(jobs_of(folder, evaluation)), folder)
     return folder
 
 
