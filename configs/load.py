@@ -206,6 +206,16 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
 
 
+def same_config(file: Path, config: Any) -> bool:
+    """Whether the config in a file is this one; keys that an older version did not know have their defaults there."""
+    try:
+        saved = yaml.safe_load(file.read_text())
+        merged = OmegaConf.merge(OmegaConf.structured(type(config)), saved)
+        return OmegaConf.to_container(merged, resolve=True) == plain(config)
+    except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError):
+        return False
+
+
 def config_hash(content: Any) -> str:
     """12 hexadecimal digits that name a config's content."""
     text = json.dumps(content, sort_keys=True, default=str)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from configs.files import ConfigError, write_atomically
-from configs.load import config_hash, plain, to_yaml
+from configs.load import config_hash, plain, same_config
 from eval.evaluate import finish_run, write_run
 
 _DONE = "done"
@@ -64,12 +64,11 @@ def open_run(recipe: str, config: Any, out: Path | None, *, command: str = "") -
     Raises:
         ConfigError: ``out`` holds another run or other files.
     """
-    config_text = to_yaml(config)
     if out is None:
-        folder = _unfinished(Path("runs") / recipe, config_text) or _fresh(Path("runs") / recipe)
+        folder = _unfinished(Path("runs") / recipe, config) or _fresh(Path("runs") / recipe)
     else:
         folder = out
-        _refuse_foreign(folder, config_text)
+        _refuse_foreign(folder, config)
     if not (folder / "config.yaml").is_file():
         write_run(folder, config, seed=getattr(config, "seed", 0), command=command)
     return Run(folder, config, (folder / _DONE).is_file())
@@ -81,15 +80,15 @@ def _fresh(parent: Path) -> Path:
     return next(parent / name for name in names if not (parent / name).exists())
 
 
-def _unfinished(parent: Path, config_text: str) -> Path | None:
+def _unfinished(parent: Path, config: Any) -> Path | None:
     for file in sorted(parent.glob("*/config.yaml"), reverse=True):
-        if not (file.parent / _DONE).exists() and file.read_text() == config_text:
+        if not (file.parent / _DONE).exists() and same_config(file, config):
             print(f"going on with {file.parent}")
             return file.parent
     return None
 
 
-def _refuse_foreign(folder: Path, config_text: str) -> None:
+def _refuse_foreign(folder: Path, config: Any) -> None:
     if folder.is_file():
         raise ConfigError(f"{folder} is a file; name a folder with --out")
     if not folder.is_dir():
@@ -100,7 +99,7 @@ def _refuse_foreign(folder: Path, config_text: str) -> None:
         return
     if not file.is_file():
         raise ConfigError(f"{folder} holds other files and no run; name a new folder with --out")
-    if file.read_text() != config_text:
+    if not same_config(file, config):
         raise ConfigError(f"{folder} holds a run with another config; name a new folder with --out")
 
 

@@ -75,3 +75,16 @@ def test_the_seconds_of_a_run_that_went_on_are_kept(tmp_path: Path) -> None:
     environment = json.loads((run.folder / "env.json").read_text())
     assert environment["phases"] == {"a": 5.0, "b": 1.0, "c": 2.0} and environment["seconds"] == 8.0
     assert environment["command"] == "robustclip finetune fare" and environment["versions"]["torch"]
+
+
+def test_a_run_of_a_version_that_lacked_a_key_goes_on_with_the_keys_default(tmp_path: Path) -> None:
+    file = begun(open_run("fare", CONFIG, tmp_path / "run")).folder / "config.yaml"
+    older = file.read_text().replace("  log_every: 10\n", "")
+    assert older != file.read_text()
+    file.write_text(older)
+    assert not open_run("fare", CONFIG, tmp_path / "run").finished
+    with pytest.raises(ConfigError, match="holds a run with another config"):
+        open_run("fare", load_config("finetune", "fare_tiny_eps4", ["trainer.log_every=3"]), tmp_path / "run")
+    file.write_text("not: [a config")
+    with pytest.raises(ConfigError, match="holds a run with another config"):
+        open_run("fare", CONFIG, tmp_path / "run")
