@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from configs.files import ConfigError, write_atomically
 from configs.load import config_hash, plain, same_config
 from eval.evaluate import finish_run, write_run
+from modules.checkpoint import is_whole
 
 _DONE = "done"
 
@@ -43,12 +42,9 @@ class Run:
     def newest_checkpoint(self) -> Path | None:
         """The newest training checkpoint that can be read; damaged ones are named once and passed over."""
         for path in sorted(self.checkpoints.glob("step=*.ckpt"), reverse=True):
-            try:
-                torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            except Exception as error:  # a damaged file raises anything
-                print(f"{path} is damaged ({type(error).__name__}); going back to the one before")
-                continue
-            return path
+            if is_whole(path):
+                return path
+            print(f"{path} is damaged; going back to the one before")
         return None
 
 

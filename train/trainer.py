@@ -19,6 +19,7 @@ from configs.schema import OptimizerConfig, TrainerConfig
 from data.pairs import Pairs
 from modules.lightning.optim import OptimizerSettings
 from train.callbacks import MetricsTable, SaveCheckpoints, StepProgress
+from train.checkpoint_io import WholeFiles
 from train.datamodules import PositionedData
 from train.runs import Run
 from train.strategies import strategy_of
@@ -156,6 +157,7 @@ def build_trainer(
             gradient_clip_val=config.clip,
             max_steps=max_steps,
             callbacks=list(callbacks),
+            plugins=[WholeFiles()],
             default_root_dir=folder,
             logger=False,
             enable_checkpointing=True,
