@@ -54,8 +54,8 @@ def component_faults(kind: str, config: Any, missing: set[str]) -> list[str]:
         "finetune": _finetune_faults,
         "evaluate": _evaluate_faults,
         "scorecard": _scorecard_faults,
-        "prior": _prior_faults,
         "tune": _tune_faults,
+        "prior": _prior_faults,
         "pretrain": lambda tree, missing: _training_faults("pretrain", tree),
         "embed": lambda tree, missing: _positive(tree, "data.batch_size"),
     }

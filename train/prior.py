@@ -16,7 +16,7 @@ from configs.files import ConfigError
 from configs.priors import refuse_other_structure
 from configs.schema import DiffusionConfig, NetworkConfig, PriorConfig
 from data.pairs import Pairs
-from eval.prior_health import health_table, measures_of
+from eval.prior_health import health_table
 from eval.prior_record import read_record, write_record
 from modules import noise
 from modules.lightning.prior_training import EMASettings, PriorTraining
@@ -95,10 +95,9 @@ def train_prior(run: Run) -> Path:
 def show_health(folder: Path) -> None:
     """Print the last validation of a run, where it had one."""
     record = read_record(folder)
-    measures = measures_of(record.facts.get("prediction", "x0"), record.facts.get("loss", "l2"))
     values = record.last("val/")
     if values:
-        Console().print(health_table(values, measures))
+        Console().print(health_table(values, record.measures))
 
 
 def build_module(config: PriorConfig, pairs: PriorPairs) -> PriorTraining:
