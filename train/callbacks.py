@@ -21,11 +21,14 @@ class SaveCheckpoints(Checkpoint):
         folder: where to.
         every: optimizer steps.
         keep: newest ones that stay; -1 keeps all.
+        keep_hours: of the older ones, the first stays, and one of every so many hours after it.
         start: step that the run goes on from; its checkpoint is there.
     """
 
-    def __init__(self, folder: Path, /, *, every: int, keep: int = -1, start: int = 0) -> None:
-        self.folder, self.every, self.keep = folder, every, keep
+    def __init__(
+        self, folder: Path, /, *, every: int, keep: int = -1, keep_hours: float | None = None, start: int = 0
+    ) -> None:
+        self.folder, self.every, self.keep, self.keep_hours = folder, every, keep, keep_hours
         self._saved = start
 
     def on_train_batch_end(
@@ -44,7 +47,15 @@ class SaveCheckpoints(Checkpoint):
         self._saved = step
         trainer.save_checkpoint(self.folder / f"step={step:06d}.ckpt", weights_only=False)
         if self.keep > 0 and trainer.is_global_zero:
-            for path in sorted(self.folder.glob("step=*.ckpt"))[: -self.keep]:
+            self._clear()
+
+    def _clear(self) -> None:
+        stays: float | None = None  # when the last one that stays was written
+        for path in sorted(self.folder.glob("step=*.ckpt"))[: -self.keep]:
+            written = path.stat().st_mtime
+            if self.keep_hours is not None and (stays is None or written - stays >= 3600 * self.keep_hours):
+                stays = written
+            else:
                 path.unlink()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.io import AsyncCheckpointIO
 
 from configs.files import ConfigError
 from configs.schema import OptimizerConfig, TrainerConfig
@@ -113,7 +114,9 @@ def _own_callbacks(run: Run, title: str, start: int) -> list[Callback]:
         SkipBrokenSteps(run.folder, seed=run.config.seed, patience=config.skips, leave=leave),
         MetricsTable(run.folder / "metrics.csv", every=config.log_every, start=start),
         StepProgress(title, start=start),
-        SaveCheckpoints(run.checkpoints, every=config.checkpoint_every, keep=config.keep, start=start),
+        SaveCheckpoints(
+            run.checkpoints, every=config.checkpoint_every, keep=config.keep, keep_hours=config.keep_hours, start=start
+        ),
         leave,
     ]
 
@@ -157,7 +160,7 @@ def build_trainer(
             gradient_clip_val=config.clip,
             max_steps=max_steps,
             callbacks=list(callbacks),
-            plugins=[WholeFiles()],
+            plugins=[AsyncCheckpointIO(WholeFiles()) if config.save_async else WholeFiles()],
             default_root_dir=folder,
             logger=False,
             enable_checkpointing=True,

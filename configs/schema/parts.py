@@ -96,6 +96,8 @@ class TrainerConfig:
         skips: steps in a row that are left out where a loss or gradient is not finite, before that ends the run.
         checkpoint_every: steps between checkpoints; the last step always has one.
         keep: newest checkpoints that are kept; -1 keeps all.
+        keep_hours: of the older ones, one of every so many hours is kept too; null keeps none.
+        save_async: write checkpoints while the training goes on, from a copy in memory.
         log_every: steps between lines of metrics.csv.
     """
 
@@ -111,4 +113,6 @@ class TrainerConfig:
     skips: int = 10
     checkpoint_every: int = 1000
     keep: int = -1
+    keep_hours: float | None = None
+    save_async: bool = False
     log_every: int = 10

@@ -162,3 +162,18 @@ def test_the_bar_goes_away_after_an_error_and_other_processes_have_none(progress
     assert callback.ticker.quiet and callback.ticker.open
     callback.on_exception(NOTHING, NOTHING, RuntimeError())
     assert not callback.ticker.open
+
+
+def test_of_the_older_checkpoints_one_of_every_so_many_hours_stays(tmp_path: Path) -> None:
+    import os
+
+    saver, trainer = SaveCheckpoints(tmp_path, every=1, keep=2, keep_hours=1.0), FakeTrainer(8)
+    original = trainer.save_checkpoint
+
+    def half_an_hour_later(path: Path, weights_only: bool) -> None:
+        original(path, weights_only)
+        os.utime(path, (0, 1800 * trainer.global_step))
+
+    trainer.save_checkpoint = half_an_hour_later  # type: ignore[method-assign]
+    walk(saver, trainer)
+    assert sorted(path.name for path in tmp_path.iterdir()) == named(1, 3, 5, 7, 8)

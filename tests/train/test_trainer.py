@@ -63,6 +63,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         (2, ("trainer.accumulate=3",)),
         (3, ("trainer.accumulate=3",)),
         (3, ("data.workers=1",)),
+        (3, ("trainer.save_async=true",)),
     ],
 )
 def test_a_stopped_run_ends_with_the_same_bits(
