@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,9 @@ class ShardCheck:
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
-        return {"sound": self.sound, **asdict(self)}
+        counted = {name: dict(sorted(getattr(self, name).items())) for name in ("bad", "rejected", "faults")}
+        numbers = {"shards": self.shards, "samples": self.samples, "good": self.good}
+        return {"sound": self.sound, **numbers, **counted, "examples": self.examples}
 
     def _remember(self, reason: str, where: list[str]) -> None:
         seen = self.examples.setdefault(reason, [])

@@ -14,9 +14,10 @@ from rich.table import Table
 from configs.files import ConfigError, write_atomically
 from eval.plan import device_of
 from launch.bench.defences import defences
+from launch.bench.loader import loader
 from launch.bench.record import Record
 
-BENCHMARKS: dict[str, Callable[..., Record]] = {"defences": defences}
+BENCHMARKS: dict[str, Callable[..., Record]] = {"defences": defences, "loader": loader}
 
 
 def run_bench(what: Sequence[str], *, quick: bool, json_file: Path | None, accelerator: str) -> list[Record]:
@@ -41,7 +42,9 @@ def run_bench(what: Sequence[str], *, quick: bool, json_file: Path | None, accel
         console.print(table_of(record))
         records.append(record)
     if json_file is not None:
-        found = {r.name: {**r.ratios, "seconds": {k: asdict(v) for k, v in r.timings.items()}} for r in records}
+        found = {
+            r.name: {**r.ratios, **r.rates, "seconds": {k: asdict(v) for k, v in r.timings.items()}} for r in records
+        }
         about = {"device": str(device), "threads": torch.get_num_threads(), "torch": torch.__version__, "quick": quick}
         write_atomically(json_file, json.dumps({**found, "about": about}, indent=1) + "\n")
     return records
@@ -54,6 +57,8 @@ def table_of(record: Record) -> Table:
         table.add_column(column, justify="right" if not column else "left")
     for name, value in record.ratios.items():
         table.add_row(name, f"{value:.2f}x", record.goals.get(name, ""))
+    for name, rate in record.rates.items():
+        table.add_row(name, f"{rate:,.0f}/s")
     for name, timing in record.timings.items():
         spread = f"[dim]{1e3 * timing.low:.1f} to {1e3 * timing.high:.1f}[/dim]"
         table.add_row(f"[dim]{name}[/dim]", f"[dim]{1e3 * timing.median:.1f} ms[/dim]", spread)

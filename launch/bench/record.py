@@ -17,6 +17,7 @@ class Record:
         ratios: the findings, plain numbers by name.
         goals: what a ratio should be, in words, by the ratio's name.
         timings: seconds behind them, by the name of the case.
+        rates: how many a second, where that is what one wants to know.
     """
 
     name: str
@@ -24,3 +25,4 @@ class Record:
     ratios: dict[str, float] = field(default_factory=dict)
     goals: dict[str, str] = field(default_factory=dict)
     timings: dict[str, Timing] = field(default_factory=dict)
+    rates: dict[str, float] = field(default_factory=dict)

@@ -47,6 +47,7 @@ def test_each_kind_of_fault_is_counted_and_shown(tmp_path: Path, picture: Pictur
     assert found.rejected == {"pickled": 1}
     assert found.faults == {"damaged shard": 1, "not as its index.json says": 1}
     assert found.good == found.samples - 4 and not found.sound
+    assert json.loads(json.dumps(found.plain()))["faults"] == {"damaged shard": 1, "not as its index.json says": 1}
     assert found.examples["not an image"] == [f"shard '{paths[0]}', key 's0'"]
 
 

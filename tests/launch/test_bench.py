@@ -44,7 +44,17 @@ def test_the_benchmark_of_defences_finds_that_a_prompt_read_once_is_cheaper(tmp_
     assert found["about"]["quick"] is True and ratios["seconds"]["bare"]["median"] > 0
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its files open
+def test_the_benchmark_of_readers_finds_ours_no_slower_and_starting_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    run_bench(["loader"], quick=True, json_file=file, accelerator="cpu")
+    found = json.loads(file.read_text())["loader"]
+    assert found["webdataset_over_indexed"] > 0.6  # the machine may be busy; alone it is above 1
+    assert found["start_webdataset_over_indexed"] > 0.5 and found["indexed_images"] > 50
+    assert found["seconds"]["bytes"]["median"] < found["seconds"]["indexed"]["median"]
+
+
 def test_an_unknown_benchmark_is_refused_with_the_choice(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^unknown benchmark 'defence'; choose of: defences"):
+    with pytest.raises(ConfigError, match=r"^unknown benchmark 'defence'; choose of: defences, loader"):
         run_bench(["defence"], quick=True, json_file=tmp_path / "no.json", accelerator="cpu")
     assert not (tmp_path / "no.json").exists()
