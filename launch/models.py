@@ -1,4 +1,4 @@
-"""``robustclip model``: bring weights of others into files of ours."""
+"""``robustclip model``: weights of others, and of unfinished trainings, become files of ours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-model_app = typer.Typer(no_args_is_help=True, help="Bring weights of others into files of ours.")
+model_app = typer.Typer(no_args_is_help=True, help="Weights of others, and of trainings, become files of ours.")
 
 
 @model_app.command("convert-prior")
@@ -51,3 +51,17 @@ def convert_prior(
 
     wishes = Wishes(check, unchecked, config, prediction, source_version, attention, weights)
     run_conversion(source, target, wishes)
+
+
+@model_app.command("consolidate")
+def consolidate(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A training checkpoint, or the folder of a run.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="New file, or a folder.")],
+) -> None:
+    """Turn a training checkpoint into a plain file of weights: an encoder, or the average of a prior.
+
+    Example: robustclip model consolidate runs/fare/20260101-120000 encoder.safetensors
+    """
+    from launch.consolidation import consolidate as run_consolidation
+
+    print(run_consolidation(source, target))

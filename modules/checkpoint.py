@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +117,18 @@ def load_tower(visual: nn.Module, path: Path) -> dict[str, Any]:
 
 def save_tower(visual: nn.Module, path: Path, **metadata: Any) -> Path:
     """Write an image tower as safetensors, named as in open_clip's ``visual``, all or nothing."""
+    return write_tower(visual.state_dict(), path, **metadata)
+
+
+def write_tower(state: Mapping[str, Tensor], path: Path, **metadata: Any) -> Path:
+    """As ``save_tower``, from the tensors of a tower."""
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    state = {name: value.detach().cpu().contiguous().clone() for name, value in visual.state_dict().items()}
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     try:
-        save_file(state, temporary, metadata={"robustclip": json.dumps({"kind": "encoder", **metadata})})
+        save_file(tensors, temporary, metadata={"robustclip": json.dumps({"kind": "encoder", **metadata})})
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
