@@ -11,6 +11,7 @@ from torch import Tensor
 
 def broken_grads(grads: list[Tensor]) -> bool:
     """Whether a gradient holds a number that is not finite."""
+    grads = [grad for grad in grads if grad.numel()]  # a process may have no part of a small weight
     if not grads:
         return False
     largest = torch.nn.utils.get_total_norm(grads, float("inf"))

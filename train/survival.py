@@ -59,10 +59,8 @@ class LeaveInTime(Checkpoint):
     ) -> None:
         """Save and leave where that was agreed on; comes after the checkpoints that are saved anyway."""
         step = trainer.global_step
-        if self._extra is not None and step % self.every == 0 and self._checkpoint(step).exists():
-            if trainer.is_global_zero:
-                self._extra.unlink(missing_ok=True)
-            self._extra = None
+        if trainer.is_global_zero:
+            self._clear()
         if not self.agreed or step == trainer.max_steps:
             return
         if step % self.every:
@@ -71,6 +69,12 @@ class LeaveInTime(Checkpoint):
             why = self.asked.name if self.asked else "a signal to another process"
             print(f"stopped by {why} after step {step}; the same command goes on from there", flush=True)
         raise SystemExit(0)
+
+    def _clear(self) -> None:
+        """Remove the checkpoint that was saved on leaving, once there is a newer one."""
+        if self._extra and max(self.folder.glob("step=*.ckpt"), default=self._extra) > self._extra:
+            self._extra.unlink(missing_ok=True)
+            self._extra = None
 
     def _checkpoint(self, step: int) -> Path:
         return self.folder / f"step={step:06d}.ckpt"
