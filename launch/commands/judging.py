@@ -1,0 +1,116 @@
+"""Commands that say what weights are worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launch.commands.words import AllowMismatch, DryRun, Out, Overrides, Recipe, allowed, typed
+
+
+def evaluate(
+    checkpoint: Annotated[
+        str,
+        typer.Argument(help="A checkpoint of an image tower, or the name of a model, e.g. tiny."),
+    ],
+    recipe: Recipe,
+    overrides: Overrides = None,
+    out: Out = None,
+    dry_run: DryRun = False,
+    shard: Annotated[str, typer.Option("--shard", help="Judge one part of the images, e.g. 3/8.")] = "1/1",
+    allow_mismatch: AllowMismatch = False,
+) -> None:
+    """Judge a checkpoint, bare and behind defences, by every attack and view of a recipe.
+
+    Started again, it goes on where it stopped.  Split over jobs with --shard 1/8 … 8/8 and one --out, or over the
+    ranks of torchrun; robustclip report then joins the parts.
+
+    Example: robustclip evaluate runs/fare/export/encoder.safetensors digits prior=prior.safetensors
+    """
+    from launch.evaluation import run_evaluation
+
+    told = allowed(overrides, allow_mismatch)
+    run_evaluation(checkpoint, recipe, told, out, dry_run=dry_run, command=typed(), shard=shard)
+
+
+def scorecard(
+    model: Annotated[
+        str,
+        typer.Argument(help="A model of open_clip or a hub, a checkpoint's file, or tiny, the embedded model."),
+    ],
+    overrides: Overrides = None,
+    budget: Annotated[
+        str,
+        typer.Option("--budget", help="quick, standard, thorough, or a .yaml file."),
+    ] = "standard",
+    out: Out = None,
+    dry_run: DryRun = False,
+    allow_mismatch: AllowMismatch = False,
+) -> None:
+    """Say how robust one encoder is, bare or behind one defence, and why to believe it.
+
+    One page and scorecard.json: the worst case over all attacks and views, its interval, what converged, and every
+    doubt in words.
+
+    Example: robustclip scorecard tiny defense.name=ttc defense.steps=2 --budget quick --out runs/ttc
+    """
+    from launch.scorecard import run_scorecard
+
+    run_scorecard(model, allowed(overrides, allow_mismatch), budget, out, command=typed(), dry_run=dry_run)
+
+
+def tune(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+    """Search the settings of a defence, by their adaptive worst case, and say whether any beats no defence.
+
+    Settings are chosen on a tuning split and judged on another one.  Started again, it goes on where it stopped.
+
+    Example: robustclip tune clipure_diff_tiny prior=prior.safetensors search.steps=[1,3] --out runs/tuned
+    """
+    from launch.tuning import run_tune
+
+    run_tune(recipe, overrides or [], out, command=typed(), dry_run=dry_run)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, side by side on one page.")],
+    out: Out = None,
+) -> None:
+    """Write one self-contained page about one or more runs.
+
+    Example: robustclip report runs/demo --out report
+    """
+    from launch.evaluation import run_report
+
+    run_report(runs, out)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of an evaluation or a scorecard.")],
+    second: Annotated[Path, typer.Argument(help="Another on the same images, or the same again.")],
+    defense: Annotated[str | None, typer.Option("--defense", help="A name for both, or two: none,ttc.")] = None,
+    out: Out = None,
+) -> None:
+    """Say whether one run holds more than another on the very same images, or whether that is chance.
+
+    Example: robustclip compare runs/bare runs/ttc --out comparison
+    """
+    from launch.comparison import run_compare
+
+    run_compare(first, second, defense, out)
+
+
+def bench(
+    what: Annotated[list[str] | None, typer.Argument(help="defences, loader; all where none is named.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Small models, few rounds.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to a file.")] = None,
+    accelerator: Annotated[str, typer.Option("--accelerator", help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Measure what things cost, side by side in one process; ratios first.
+
+    Example: robustclip bench defences --json bench.json
+    """
+    from launch.bench.command import run_bench
+
+    run_bench(what or [], quick=quick, json_file=json_file, accelerator=accelerator)

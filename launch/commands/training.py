@@ -1,0 +1,89 @@
+"""Commands that make weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from launch.commands.words import DryRun, Out, Overrides, Recipe, typed
+
+
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="Smaller everything: a minute and a half.")] = False,
+    out: Out = None,
+) -> None:
+    """Run the whole job on embedded data: fine-tune, train priors, evaluate, report.
+
+    Example: robustclip demo --quick --out runs/demo
+    """
+    from train.demo import demo as run_demo
+
+    run_demo(quick=quick, out=out, command=typed())
+
+
+def pretrain(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+    """Pretrain the embedded tiny CLIP from scratch.
+
+    Example: robustclip pretrain tiny --out runs/tiny
+    """
+    from launch.job import run_job
+
+    run_job("pretrain", recipe, overrides or [], out, dry_run=dry_run, command=typed())
+
+
+def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+    """Fine-tune a CLIP adversarially (FARE, TeCoA); evaluate every checkpoint.
+
+    Started again, an interrupted run goes on.
+
+    Example: robustclip finetune fare_tiny_eps4 optimizer.max_steps=200
+    """
+    from launch.job import run_job
+
+    run_job("finetune", recipe, overrides or [], out, dry_run=dry_run, command=typed())
+
+
+def embed(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+    """Turn images and captions into embedding shards for a prior.
+
+    Example: robustclip embed tiny model.checkpoint=encoder.safetensors --out embeddings
+    """
+    from launch.job import run_job
+
+    run_job("embed", recipe, overrides or [], out, dry_run=dry_run, command=typed())
+
+
+def prior(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+    """Train a DiffusionPrior on embedding shards, for CLIPure-Diff.
+
+    Example: robustclip prior prior_tiny data.shards=embeddings
+    """
+    from launch.job import run_job
+
+    run_job("prior", recipe, overrides or [], out, dry_run=dry_run, command=typed())
+
+
+def plan(
+    recipe: Recipe,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="nodes=4 devices=8 and any key=value of the recipe.", metavar="[KEY=VALUE]..."),
+    ] = None,
+    gpu: Annotated[str | None, typer.Option("--gpu", help="a100, h100, h200, l40s or v100.")] = None,
+    tflops: Annotated[float | None, typer.Option("--tflops", help="Peak rate of a GPU, instead of its name.")] = None,
+    mfu: Annotated[float, typer.Option("--mfu", help="Share of the peak rate that is reached; an assumption.")] = 0.4,
+    throughput: Annotated[float | None, typer.Option("--throughput", help="Samples a second, all GPUs.")] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Run a few steps here, and count with those.")] = False,
+    sample_kb: Annotated[float | None, typer.Option("--sample-kb", help="Size of a stored sample.")] = None,
+    rehearsal: Annotated[bool, typer.Option(help="Try a step among pretended processes.")] = True,
+) -> None:
+    """Say what a training will cost before it starts: work, time, memory, disk; and rehearse its processes.
+
+    Example: robustclip plan fare_vit_l14_eps4 nodes=4 devices=8 trainer.precision=bf16-mixed --gpu h100
+    """
+    from launch.forecast.command import run_plan
+    from launch.forecast.plan import Rates
+
+    rates = Rates(gpu, tflops, mfu, throughput, measure, sample_kb)
+    run_plan(recipe, overrides or [], rates, rehearsal=rehearsal)
