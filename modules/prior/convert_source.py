@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from modules.prior.inert_pickle import Inert, read_inert
+from modules.inert_pickle import Inert, read_inert
 from modules.prior.layouts import Release
 
 Weights = Literal["ema", "model"]

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from modules.prior.convert_source import release_of
-from modules.prior.inert_pickle import Inert, read_inert
+from modules.inert_pickle import Inert, read_inert
 from tests.modules.prior.goldens import FOLDER
 
 

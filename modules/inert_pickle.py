@@ -7,6 +7,7 @@ weights, an inert stand-in that only keeps what it is given.  Every other name i
 
 from __future__ import annotations
 
+import io
 import pickle
 import zipfile
 from pathlib import Path
@@ -18,15 +19,30 @@ import torch._utils
 
 _STAND_INS = (  # modules whose classes are known in trainers' files
     "accelerate.",
+    "argparse.",
+    "deepspeed.",
+    "lightning.",
     "numpy.",
+    "omegaconf.",
     "packaging.",
+    "pathlib.",
     "pkg_resources.extern.packaging.",
+    "pytorch_lightning.",
     "pytorch_warmup.",
     "setuptools.extern.packaging.",
+    "torch.amp.",
     "torch.cuda.amp.",
+    "torch.distributed.checkpoint.",
     "torch.optim.",
 )
-_PLAIN_STAND_INS = {"_codecs.encode", "builtins.bytearray", "builtins.complex", "builtins.frozenset", "builtins.set"}
+_PLAIN_STAND_INS = {
+    "_codecs.encode",
+    "builtins.bytearray",
+    "builtins.complex",
+    "builtins.frozenset",
+    "builtins.set",
+    "torch.serialization._get_layout",
+}
 
 
 class Inert:
@@ -105,10 +121,36 @@ def read_inert(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", pickle_module=reader, weights_only=False, mmap=True)
     except _RefusedError as error:
-        raise ValueError(f"{path} was refused: it names {error}, which could run code; nothing was run") from None
+        raise _refused(path, error) from None
     except Exception as error:  # torch and pickle raise many kinds for a damaged file
-        said = str(error).strip().partition("\n")[0][:120]
-        raise ValueError(f"{path} is damaged: {type(error).__name__}: {said}; fetch it again") from error
+        raise _damaged(path, error) from error
+
+
+def read_inert_bytes(path: Path, data: bytes) -> Any:
+    """What one bare pickle holds, such as the list of contents of a sharded checkpoint; no tensors.
+
+    Args:
+        path: where the pickle lies, for what is told.
+        data: the pickle.
+
+    Raises:
+        ValueError: damaged, or it names something that could run code.
+    """
+    try:
+        return _InertUnpickler(io.BytesIO(data)).load()
+    except _RefusedError as error:
+        raise _refused(path, error) from None
+    except Exception as error:  # pickle raises many kinds for damaged bytes
+        raise _damaged(path, error) from error
+
+
+def _refused(path: Path, error: _RefusedError) -> ValueError:
+    return ValueError(f"{path} was refused: it names {error}, which could run code; nothing was run")
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    said = str(error).strip().partition("\n")[0][:120]
+    return ValueError(f"{path} is damaged: {type(error).__name__}: {said}; fetch it again")
 
 
 def _check_archive(path: Path) -> None:
