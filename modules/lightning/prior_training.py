@@ -19,6 +19,7 @@ from modules.lightning.tally import Tally
 from modules.prior.diffusion import DiffusionPrior
 from modules.prior.health import health, measures, validation_loss
 from modules.prior.pair_encoder import PairEncoder
+from modules.prior.pairs import Pairs
 
 LIVE_LOSS = "loss_live"
 
@@ -112,10 +113,7 @@ class PriorTraining(pl.LightningModule):
             ValueError: the batch cannot be trained on, or its loss is not finite.
         """
         pairs = self.pairs.to(self.device)(batch)
-        first = self._position(batch_idx, len(pairs.key))
-        names = [f"{key}@{first + i}" for i, key in enumerate(pairs.key)]
-        with noise.samples(noise.keys_of(names), seed=self.seed), self._dropout(first):
-            losses = self.prior.loss_per_sample(pairs.image, pairs.text, pairs.tokens)
+        losses = self.loss_per_pair(pairs, self._position(batch_idx, len(pairs.key)))
         broken = ~losses.detach().isfinite()
         if self.ends_at_broken_losses and broken.any():
             worst = pairs.key[int(broken.int().argmax())]
@@ -125,6 +123,12 @@ class PriorTraining(pl.LightningModule):
             )
         self._log_loss(losses.mean(), batch_idx)
         return losses.mean()
+
+    def loss_per_pair(self, pairs: Pairs, position: int) -> Tensor:
+        """[B] losses of pairs whose first one stands at a place of the stream; a function of weights and arguments."""
+        names = [f"{key}@{position + i}" for i, key in enumerate(pairs.key)]
+        with noise.samples(noise.keys_of(names), seed=self.seed), self._dropout(position):
+            return self.prior.loss_per_sample(pairs.image, pairs.text, pairs.tokens)
 
     def _accumulated(self) -> int:
         return 1 if self._trainer is None else self._trainer.accumulate_grad_batches
