@@ -22,12 +22,14 @@ class ImageSample:
         y: class index, -1 where there is no label.
         key: name of the sample, unique in its source.
         caption: text that belongs to the picture, where there is one.
+        target: [D] what the embedding of the picture shall be, where that is known beforehand.
     """
 
     x: Tensor
     y: int
     key: str
     caption: str | None = None
+    target: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,33 +60,38 @@ class ImageBatch:
         y: class indices, [B] int64, -1 where there is no label.
         key: B names.
         caption: B texts, or None where not all samples have one.
+        target: [B, D] float32 embeddings that are known beforehand, or None.
     """
 
     x: Tensor
     y: Tensor
     key: tuple[str, ...]
     caption: tuple[str, ...] | None = None
+    target: Tensor | None = None
 
     def __post_init__(self) -> None:
-        _check_lengths(x=self.x, y=self.y, key=self.key, caption=self.caption)
+        _check_lengths(x=self.x, y=self.y, key=self.key, caption=self.caption, target=self.target)
 
     def __len__(self) -> int:
         return len(self.key)
 
     def to(self, device: torch.device | str, **kwargs: Any) -> ImageBatch:
-        """The same batch on ``device``; ``kwargs`` as in ``Tensor.to``, but y keeps its dtype."""
+        """The same batch on ``device``; ``kwargs`` as in ``Tensor.to``, but y and target keep their dtypes."""
         kept = {name: value for name, value in kwargs.items() if name != "dtype"}
-        return ImageBatch(self.x.to(device, **kwargs), self.y.to(device, **kept), self.key, self.caption)
+        target = None if self.target is None else self.target.to(device, **kept)
+        return ImageBatch(self.x.to(device, **kwargs), self.y.to(device, **kept), self.key, self.caption, target)
 
     def pin_memory(self) -> ImageBatch:
         """The same batch in page-locked memory."""
-        return ImageBatch(self.x.pin_memory(), self.y.pin_memory(), self.key, self.caption)
+        target = None if self.target is None else self.target.pin_memory()
+        return ImageBatch(self.x.pin_memory(), self.y.pin_memory(), self.key, self.caption, target)
 
     def select(self, index: Index) -> ImageBatch:
         """The samples at ``index``: [B'] int64, [B] bool, a slice or a list of ints."""
         rows = _rows(index, len(self))
         at = rows.to(self.x.device)
-        return ImageBatch(self.x[at], self.y[at], _chosen(self.key, rows), _chosen(self.caption, rows))
+        target = None if self.target is None else self.target[rows.to(self.target.device)]
+        return ImageBatch(self.x[at], self.y[at], _chosen(self.key, rows), _chosen(self.caption, rows), target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,12 +143,19 @@ def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     """One batch of the samples, in their order; captions only where every sample has one.
 
     Raises:
-        ValueError: no samples, or pictures of different sizes.
+        ValueError: no samples, pictures of different sizes, or a target on only some of them.
     """
     x = _stack([(s.key, s.x) for s in samples], "picture")
     y = torch.tensor([s.y for s in samples], dtype=torch.int64)
     captions = tuple(s.caption for s in samples if s.caption is not None)
-    return ImageBatch(x, y, tuple(s.key for s in samples), captions if len(captions) == len(samples) else None)
+    targets = _on_all([(s.key, s.target) for s in samples], "target")
+    return ImageBatch(
+        x,
+        y,
+        tuple(s.key for s in samples),
+        captions if len(captions) == len(samples) else None,
+        _stack(targets, "target") if targets else None,
+    )
 
 
 def collate_embeddings(samples: Sequence[EmbeddingSample]) -> EmbeddingBatch:

@@ -86,16 +86,15 @@ class AdversarialFineTuning(pl.LightningModule):
         """The encoder with all weights: itself, or a copy where they are cut up; every process must ask."""
         if not is_sharded(self.encoder):
             return self.encoder
-        whole = copy.deepcopy(self.reference.encoder)
+        whole = copy.deepcopy(self.reference.encoder).to(self.device)
         whole.load_state_dict(whole_state(self.encoder))
         return whole
 
-    def on_fit_start(self) -> None:
-        """Move the original encoder to where the trained one is."""
-        self.reference.to(self.device)
-
     def perturb(self, batch: Batch, step: int) -> Tensor:
         """The perturbed images [B, 3, H, W] of a batch at an optimizer step; a function of weights and arguments."""
+        target = getattr(batch, "target", None)
+        if target is not None:  # known beforehand: the original encoder need not be asked
+            self.reference.remember(batch.x, target)
         keys = noise.keys_of(batch.key, device=batch.x.device)
         with noise.samples(keys, seed=self.seed, draw=step), gathered(self.encoder), frozen(self.encoder):
             loss = self.objective.inner(self.student, self.reference, batch)

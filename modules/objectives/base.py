@@ -30,15 +30,19 @@ class Batch(Protocol):
 
 
 class Objective(Protocol):
-    """A min-max objective.  ``reference`` is the frozen original encoder; it remembers its last batch.
+    """A min-max objective.  ``reference`` is the frozen original encoder.
+
+    Asked for ``batch.x`` itself, it computes once a step, or not at all where the batch brought its targets along.
 
     Attributes:
         needs_labels: the labels of the batch are looked at.
         needs_random_start: its inner gradient is zero at the clean image, so that the attack must start elsewhere.
+        needs_reference: the original encoder is asked for the clean images of the batch.
     """
 
     needs_labels: bool
     needs_random_start: bool
+    needs_reference: bool
 
     def inner(self, encoder: ImageEncoder, reference: ImageEncoder, batch: Batch) -> Loss:
         """The per-image loss that the perturbation ascends."""

@@ -17,6 +17,7 @@ class FARE:
 
     needs_labels = False
     needs_random_start = True
+    needs_reference = True
 
     def inner(self, encoder: ImageEncoder, reference: ImageEncoder, batch: Batch) -> Loss:
         """Squared distance from the original embedding of the clean image."""

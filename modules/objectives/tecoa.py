@@ -22,6 +22,7 @@ class TeCoA:
 
     needs_labels = True
     needs_random_start = False
+    needs_reference = False
 
     def __init__(self, head: ZeroShotHead, /) -> None:
         self.head = head
