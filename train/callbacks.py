@@ -22,14 +22,15 @@ class SaveCheckpoints(Checkpoint):
         every: optimizer steps.
         keep: newest ones that stay; -1 keeps all.
         keep_hours: of the older ones, the first stays, and one of every so many hours after it.
-        start: step that the run goes on from; its checkpoint is there.
     """
 
-    def __init__(
-        self, folder: Path, /, *, every: int, keep: int = -1, keep_hours: float | None = None, start: int = 0
-    ) -> None:
+    def __init__(self, folder: Path, /, *, every: int, keep: int = -1, keep_hours: float | None = None) -> None:
         self.folder, self.every, self.keep, self.keep_hours = folder, every, keep, keep_hours
-        self._saved = start
+        self._saved = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The checkpoint that a run goes on from is there."""
+        self._saved = trainer.global_step
 
     def on_train_batch_end(
         self,
@@ -67,16 +68,12 @@ class MetricsTable(Callback):
     Args:
         path: of the table.
         every: optimizer steps between lines.
-        start: step that the run goes on from.
     """
 
-    def __init__(self, path: Path, /, *, every: int, start: int = 0) -> None:
+    def __init__(self, path: Path, /, *, every: int) -> None:
         self.path, self.every = path, every
         self.rows: list[dict[str, str]] = []
         self._noted: dict[str, float] = {}
-        if start and path.is_file():
-            with path.open(newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
 
     @classmethod
     def of(cls, trainer: pl.Trainer) -> MetricsTable | None:
@@ -89,7 +86,11 @@ class MetricsTable(Callback):
         self._noted |= values
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write what was noted before the first step."""
+        """Keep the lines up to the step that the run goes on from; write what was noted before the first one."""
+        step = trainer.global_step
+        if step and self.path.is_file():
+            with self.path.open(newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
         if self._noted:
             self._add(trainer, {})
 
@@ -131,14 +132,14 @@ class StepProgress(Callback):
 
     Args:
         title: what is trained.
-        start: step that the run goes on from.
     """
 
-    def __init__(self, title: str, /, *, start: int = 0) -> None:
-        self.title, self.done = title, start
+    def __init__(self, title: str, /) -> None:
+        self.title, self.done = title, 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar on the first process."""
+        self.done = trainer.global_step
         self.ticker = Ticker(self.title, trainer.max_steps, quiet=not trainer.is_global_zero)
         self.ticker.__enter__()
         self.ticker.advance(self.done)

@@ -28,7 +28,7 @@ class PositionedData(pl.LightningDataModule):
         batch_size: over all processes.
         workers: reading processes per training process.
         seed: of the order.
-        start_batch: batches that were consumed before.
+        accumulate: batches per optimizer step, by which the trainer's step says what was consumed before.
     """
 
     def __init__(
@@ -39,21 +39,21 @@ class PositionedData(pl.LightningDataModule):
         batch_size: int,
         workers: int,
         seed: int,
-        start_batch: int = 0,
+        accumulate: int = 1,
     ) -> None:
         super().__init__()
         self.source, self.workers, self.seed = source, workers, seed
-        self.global_batch, self.start_batch = batch_size, start_batch
+        self.global_batch, self.accumulate = batch_size, accumulate
 
     def train_dataloader(self) -> Any:
-        """This process's share of the stream."""
+        """This process's share of the stream, from the step on at which the trainer is."""
         trainer = self.trainer
         assert trainer is not None
         batches = PositionBatches(
             n=len(self.source),
             batch_size=self.global_batch,
             seed=self.seed,
-            start_position=self.start_batch * self.global_batch,
+            start_position=trainer.global_step * self.accumulate * self.global_batch,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             shuffle=self.source.shuffle if isinstance(self.source, ImageSource) else True,

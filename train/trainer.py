@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from configs.files import ConfigError
 from configs.schema import OptimizerConfig, TrainerConfig
 from data.pairs import Pairs
 from modules.lightning.optim import OptimizerSettings
+from train.agreement import go_on_together
 from train.callbacks import MetricsTable, SaveCheckpoints, StepProgress
 from train.checkpoint_io import WholeFiles
 from train.datamodules import PositionedData
@@ -54,12 +54,6 @@ def optimizer_settings(config: OptimizerConfig) -> OptimizerSettings:
     )
 
 
-def step_of(checkpoint: Path | None) -> int:
-    """The step in a checkpoint's name; 0 for none."""
-    found = re.search(r"step=(\d+)", checkpoint.name) if checkpoint else None
-    return int(found[1]) if found else 0
-
-
 def fit(
     module: pl.LightningModule,
     source: Pairs,
@@ -88,35 +82,32 @@ def fit(
         ValueError: too many steps in a row were broken.
     """
     config: TrainerConfig = run.config.trainer
-    newest = run.newest_checkpoint()
-    start = step_of(newest)
     data = PositionedData(
         source,
         batch_size=run.config.data.batch_size,
         workers=run.config.data.workers,
         seed=run.config.seed,
-        start_batch=start * config.accumulate,
+        accumulate=config.accumulate,
     )
-    callbacks = [*callbacks, *_own_callbacks(run, title, start)]
+    callbacks = [*callbacks, *_own_callbacks(run, title)]
     with warnings.catch_warnings():
         for message in QUIET:
             warnings.filterwarnings("ignore", message)
         trainer = build_trainer(config, max_steps, callbacks, run.folder, kind=kind)
+        go_on_together(trainer, module, run.newest_checkpoint)
         with _interruptible():
-            trainer.fit(module, datamodule=data, ckpt_path=newest, weights_only=True)
+            trainer.fit(module, datamodule=data, weights_only=True)
     return trainer
 
 
-def _own_callbacks(run: Run, title: str, start: int) -> list[Callback]:
+def _own_callbacks(run: Run, title: str) -> list[Callback]:
     config: TrainerConfig = run.config.trainer
     leave = LeaveInTime(run.checkpoints, every=config.checkpoint_every)
     return [
         SkipBrokenSteps(run.folder, seed=run.config.seed, patience=config.skips, leave=leave),
-        MetricsTable(run.folder / "metrics.csv", every=config.log_every, start=start),
-        StepProgress(title, start=start),
-        SaveCheckpoints(
-            run.checkpoints, every=config.checkpoint_every, keep=config.keep, keep_hours=config.keep_hours, start=start
-        ),
+        MetricsTable(run.folder / "metrics.csv", every=config.log_every),
+        StepProgress(title),
+        SaveCheckpoints(run.checkpoints, every=config.checkpoint_every, keep=config.keep, keep_hours=config.keep_hours),
         leave,
     ]
 

@@ -169,7 +169,7 @@ def test_what_was_saved_and_not_judged_is_judged_at_the_next_start(
     fit(
         tmp_path,
         EvaluateCheckpoints(planned(), tmp_path, name="E"),
-        SaveCheckpoints(tmp_path, every=2, start=step),
+        SaveCheckpoints(tmp_path, every=2),
         resume=saved(tmp_path, step),
     )
     assert [(call.step, call.fingerprint) for call in calls] == [(s, weights_in(saved(tmp_path, s))) for s in (2, 4)]
@@ -178,11 +178,10 @@ def test_what_was_saved_and_not_judged_is_judged_at_the_next_start(
 
 def test_what_was_judged_is_not_judged_again(calls: list[Subject], planned: Planned, tmp_path: Path) -> None:
     for resume in (None, saved(tmp_path, 2), saved(tmp_path, 4)):
-        start = int(resume.stem[-6:]) if resume else 0
         fit(
             tmp_path,
             EvaluateCheckpoints(planned(), tmp_path, name="E"),
-            SaveCheckpoints(tmp_path, every=2, start=start),
+            SaveCheckpoints(tmp_path, every=2),
             resume=resume,
         )
     assert [call.step for call in calls] == [2, 4, 4]  # step 4 was trained anew once

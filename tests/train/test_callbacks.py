@@ -34,6 +34,8 @@ class FakeTrainer:
 
 def walk(callback: Any, trainer: Any, *, start: int = 0, accumulate: int = 1, to: int | None = None) -> None:
     """All batches of a training that goes on at ``start``."""
+    trainer.global_step = start
+    callback.on_train_start(trainer, NOTHING)
     for batch in range(start * accumulate, (to or trainer.max_steps) * accumulate):
         trainer.global_step = (batch + 1) // accumulate
         trainer.callback_metrics = {"train/loss": torch.tensor(float(batch))}
@@ -65,7 +67,7 @@ def test_accumulated_batches_do_not_count_twice(tmp_path: Path) -> None:
 def test_a_run_that_goes_on_leaves_its_checkpoint_alone(tmp_path: Path) -> None:
     """The step stays while batches accumulate: a checkpoint written now would hold half a step."""
     trainer = FakeTrainer(4)
-    walk(SaveCheckpoints(tmp_path, every=2, start=2), trainer, start=2, accumulate=3)
+    walk(SaveCheckpoints(tmp_path, every=2), trainer, start=2, accumulate=3)
     assert trainer.saved == named(4)
 
 
@@ -97,7 +99,7 @@ def test_the_table_of_a_run_that_went_on_is_that_of_one_that_never_stopped(kille
     whole, parts = tmp_path / "whole.csv", tmp_path / "parts.csv"
     walk(MetricsTable(whole, every=2), FakeTrainer(10), accumulate=2)
     walk(MetricsTable(parts, every=2), FakeTrainer(10), accumulate=2, to=killed)
-    walk(MetricsTable(parts, every=2, start=4), FakeTrainer(10), start=4, accumulate=2)
+    walk(MetricsTable(parts, every=2), FakeTrainer(10), start=4, accumulate=2)
     assert parts.read_text() == whole.read_text()
 
 
@@ -146,7 +148,8 @@ def progress(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 def test_the_bar_counts_steps_and_starts_where_the_run_goes_on(progress: Any) -> None:
-    callback, trainer = progress("train", start=4), FakeTrainer(10)
+    callback, trainer = progress("train"), FakeTrainer(10)
+    trainer.global_step = 4
     callback.on_train_start(trainer, NOTHING)
     assert (callback.ticker.total, callback.ticker.done, callback.ticker.quiet) == (10, 4, False)
     walk(callback, trainer, start=4, accumulate=3)

@@ -16,9 +16,9 @@ from data.sample import digits
 from train.datamodules import PositionedData
 
 
-def batches(source: Any, count: int, *, rank: int = 0, world: int = 1, **settings: Any) -> list[Any]:
+def batches(source: Any, count: int, *, rank: int = 0, world: int = 1, step: int = 0, **settings: Any) -> list[Any]:
     data: Any = PositionedData(source, **{"batch_size": 8, "workers": 0, "seed": 3, **settings})
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world)
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world, global_step=step)
     return list(islice(data.train_dataloader(), count))
 
 
@@ -30,7 +30,7 @@ def test_a_run_that_goes_on_reads_what_the_first_one_would_have_read() -> None:
     source = digits("train", 30)
     whole = batches(source, 6)
     assert isinstance(whole[0], ImageBatch)
-    assert keys(batches(source, 4, start_batch=2)) == keys(whole[2:])
+    assert keys(batches(source, 4, step=2)) == keys(whole[2:])
     assert sorted(keys(whole)[:30]) == sorted(source.keys)  # an epoch, across the edge of a batch
 
 
@@ -55,7 +55,7 @@ def test_embeddings_are_read_the_same_way(tmp_path: Path) -> None:
     source = EmbeddingShards(str(tmp_path / "shards"))
     whole = batches(source, 5)
     assert isinstance(whole[0], EmbeddingBatch)
-    assert keys(batches(source, 3, start_batch=2)) == keys(whole[2:])
+    assert keys(batches(source, 3, step=1, accumulate=2)) == keys(whole[2:])
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:

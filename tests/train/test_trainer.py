@@ -20,7 +20,7 @@ from modules.lightning.finetuning import AdversarialFineTuning
 from train.callbacks import SaveCheckpoints
 from train.finetune import finetune
 from train.runs import Run
-from train.trainer import build_trainer, optimizer_settings, step_of
+from train.trainer import build_trainer, optimizer_settings
 
 Runs = Callable[..., Run]
 Weights = dict[str, torch.Tensor]
@@ -154,11 +154,6 @@ def test_each_batch_is_read_once_in_the_order_of_the_seed(run: Runs, monkeypatch
 
     source: ImageSource = digits("train")
     assert [key for keys in seen for key in keys] == [source.keys[i] for i in sample_indices(0, 0, 64, len(source))]
-
-
-def test_the_step_of_a_checkpoint_is_in_its_name() -> None:
-    assert step_of(Path("runs/step=7/checkpoints/step=000120.ckpt")) == 120
-    assert step_of(None) == 0
 
 
 def test_the_optimizers_settings_come_from_the_recipe() -> None:

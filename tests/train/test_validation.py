@@ -89,5 +89,7 @@ def test_what_is_noted_makes_a_line_of_the_table(tmp_path: Path) -> None:
         "5,5.0,0.5,",
         "7,7.0,0.5,1.0",
     ]
-    again = MetricsTable(tmp_path / "metrics.csv", every=5, start=5)
+    again = MetricsTable(tmp_path / "metrics.csv", every=5)
+    trainer.global_step = 5
+    again.on_train_start(trainer, NOTHING)
     assert [row["step"] for row in again.rows] == ["0", "1", "5"]
