@@ -72,7 +72,17 @@ def _training_faults(kind: str, tree: Any) -> list[str]:
     precision = str(tree["trainer"]["precision"])
     if precision not in _PRECISIONS:
         faults.append(f"trainer.precision: {precision!r} is not to be had; choose one of: {', '.join(_PRECISIONS)}")
-    return faults + strategy_faults(kind, tree["trainer"])
+    return faults + _spike_faults(tree["trainer"]) + strategy_faults(kind, tree["trainer"])
+
+
+def _spike_faults(trainer: Any) -> list[str]:
+    ratio = trainer["spikes"]
+    faults = []
+    if isinstance(ratio, int | float) and not ratio > 1:
+        faults.append(f"trainer.spikes is {ratio}; a spike is above the usual loss, so it must be above 1, such as 10")
+    if trainer["skip_spikes"] and ratio is None:
+        faults.append("trainer.skip_spikes needs to know what a spike is; say trainer.spikes=10")
+    return faults
 
 
 def _finetune_faults(tree: Any, missing: set[str]) -> list[str]:

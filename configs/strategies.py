@@ -59,6 +59,8 @@ def _switch_faults(kind: str, strategy: str, trainer: dict[str, Any]) -> list[st
         for switch in ("checkpointing", "compile")
         if trainer.get(switch) and kind != "finetune"
     ]
+    if trainer.get("skip_spikes") and strategy.startswith("zero"):
+        faults.append(f"trainer.skip_spikes: {strategy} cannot leave a step out; use ddp or fsdp2, or leave it out")
     if trainer.get("compile") and strategy not in ("auto", "ddp"):
         faults.append(f"trainer.compile: not together with {strategy}; use ddp, or leave it out")
     return faults

@@ -1,4 +1,4 @@
-"""Whether numbers are finite on every process, and what is noted where they are not."""
+"""What numbers are like on every process, and what a step is noted with where they are not as they should be."""
 
 from __future__ import annotations
 
@@ -27,18 +27,26 @@ def agreed(trainer: pl.Trainer, *said: bool) -> tuple[bool, ...]:
     return tuple(bool(vote) for vote in votes.tolist())
 
 
-def record_of(trainer: pl.Trainer, *, step: int, seed: int, broken: list[str], keys: list[str]) -> dict[str, Any]:
-    """What a step that was left out is noted with: enough to meet it again; every process must ask.
+def of_all(trainer: pl.Trainer, value: Tensor) -> list[float]:
+    """One number of every process, the same list on all of them; every process must ask."""
+    if trainer.world_size == 1:
+        return [float(value)]
+    device = trainer.strategy.root_device
+    return trainer.strategy.all_gather(value.float().reshape(1).to(device)).flatten().tolist()
+
+
+def record_of(trainer: pl.Trainer, *, step: int, seed: int, keys: list[str], **said: Any) -> dict[str, Any]:
+    """What a step is noted with: enough to meet it again; every process must ask.
 
     Args:
         trainer: knows the other processes.
         step: its number.
         seed: of the run.
-        broken: what was not finite.
         keys: of this process's samples.
+        said: what was found, such as which numbers were not finite.
     """
     found: list[Any] = [keys]
     if trainer.world_size > 1:
         found = [None] * trainer.world_size
         torch.distributed.all_gather_object(found, keys)
-    return {"step": step, "seed": seed, "broken": broken, "samples_by_process": found}
+    return {"step": step, "seed": seed, **said, "samples_by_process": found}

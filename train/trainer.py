@@ -19,12 +19,14 @@ from configs.schema import OptimizerConfig, TrainerConfig
 from data.pairs import Pairs
 from modules.lightning.optim import OptimizerSettings
 from train.agreement import go_on_together
+from train.broken_steps import SkipBrokenSteps, Watch
 from train.callbacks import MetricsTable, SaveCheckpoints, StepProgress
 from train.checkpoint_io import WholeFiles
 from train.datamodules import PositionedData
 from train.runs import Run
+from train.spikes import LossSpikes
 from train.strategies import strategy_of
-from train.survival import LeaveInTime, SkipBrokenSteps
+from train.survival import LeaveInTime
 
 QUIET = (
     ".*does not have many workers.*",
@@ -103,8 +105,10 @@ def fit(
 def _own_callbacks(run: Run, title: str) -> list[Callback]:
     config: TrainerConfig = run.config.trainer
     leave = LeaveInTime(run.checkpoints, every=config.checkpoint_every)
+    spikes = None if config.spikes is None else LossSpikes(config.spikes)
+    watch = Watch(config.skips, spikes, config.skip_spikes)
     return [
-        SkipBrokenSteps(run.folder, seed=run.config.seed, patience=config.skips, leave=leave),
+        SkipBrokenSteps(run.folder, seed=run.config.seed, watch=watch, leave=leave),
         MetricsTable(run.folder / "metrics.csv", every=config.log_every),
         StepProgress(title),
         SaveCheckpoints(run.checkpoints, every=config.checkpoint_every, keep=config.keep, keep_hours=config.keep_hours),

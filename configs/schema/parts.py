@@ -94,6 +94,8 @@ class TrainerConfig:
         checkpointing: compute activations anew in the backward pass: less memory, a third more time.
         compile: compile the trained encoder's passes.
         skips: steps in a row that are left out where a loss or gradient is not finite, before that ends the run.
+        spikes: a loss above so many times the median of the last 50 is noted with its samples; null looks for none.
+        skip_spikes: leave the step of such a loss out, as if it were not finite.
         checkpoint_every: steps between checkpoints; the last step always has one.
         keep: newest checkpoints that are kept; -1 keeps all.
         keep_hours: of the older ones, one of every so many hours is kept too; null keeps none.
@@ -111,6 +113,8 @@ class TrainerConfig:
     checkpointing: bool = False
     compile: bool = False
     skips: int = 10
+    spikes: float | None = None
+    skip_spikes: bool = False
     checkpoint_every: int = 1000
     keep: int = -1
     keep_hours: float | None = None
