@@ -23,7 +23,9 @@ from train.broken_steps import SkipBrokenSteps, Watch
 from train.callbacks import MetricsTable, SaveCheckpoints, StepProgress
 from train.checkpoint_io import WholeFiles
 from train.datamodules import PositionedData
+from train.draws import SeedEveryBatch
 from train.runs import Run
+from train.samples import RecordSamples
 from train.spikes import LossSpikes
 from train.strategies import strategy_of
 from train.survival import LeaveInTime
@@ -108,6 +110,8 @@ def _own_callbacks(run: Run, title: str) -> list[Callback]:
     spikes = None if config.spikes is None else LossSpikes(config.spikes)
     watch = Watch(config.skips, spikes, config.skip_spikes)
     return [
+        SeedEveryBatch(run.config.seed),
+        *([RecordSamples(run.folder)] if config.record_samples else []),
         SkipBrokenSteps(run.folder, seed=run.config.seed, watch=watch, leave=leave),
         MetricsTable(run.folder / "metrics.csv", every=config.log_every),
         StepProgress(title),

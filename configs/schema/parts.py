@@ -101,6 +101,7 @@ class TrainerConfig:
         keep_hours: of the older ones, one of every so many hours is kept too; null keeps none.
         save_async: write checkpoints while the training goes on, from a copy in memory.
         log_every: steps between lines of metrics.csv.
+        record_samples: every process notes which samples it reads, in ``samples-rank0.csv`` and so on.
     """
 
     accelerator: str = "auto"
@@ -120,3 +121,4 @@ class TrainerConfig:
     keep_hours: float | None = None
     save_async: bool = False
     log_every: int = 10
+    record_samples: bool = False
