@@ -94,6 +94,26 @@ def subset(index: Tensor, *, of: _Scope | None = None) -> Iterator[None]:
 
 
 @contextmanager
+def parts(numbers: Sequence[int]) -> Iterator[None]:
+    """Name several pictures of each named sample, sample by sample; nothing where none are named.
+
+    Args:
+        numbers: of a sample's pictures that the batches inside hold; B samples make B * len(numbers) pictures.
+    """
+    outer = _scope.get()
+    salts = [_hash_text(f"picture {number}") for number in numbers]
+    token = _scope.set(outer and replace(outer, keys=_salted(outer.keys, salts)))
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def _salted(keys: Tensor, salts: Sequence[int]) -> Tensor:
+    return _mix(keys[:, None] ^ torch.tensor(salts, dtype=torch.int64, device=keys.device)).flatten()
+
+
+@contextmanager
 def redraw(x: Tensor, draw: int) -> Iterator[None]:
     """Go to another draw of the same samples; unnamed samples are named by the pixels of x [B, ...]."""
     scope = _scope.get() or _Scope(keys_of_pixels(x), 0, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,7 +13,18 @@ from modules.perturb.losses import Loss, margin
 from modules.perturb.threat import Threat
 
 Classifier = Callable[[Tensor], Tensor]
-"""Pixels [B, 3, H, W] in [0, 1] -> logits [B, K]."""
+"""Pixels [B, 3, H, W] in [0, 1] -> logits [B, K]; where it differs from sample to sample, a ``PerSample``."""
+
+
+
+@runtime_checkable
+class PerSample(Protocol):
+    """A classifier that knows something about each sample of a batch beside its pixels."""
+
+    def of(self, index: Tensor) -> Classifier:
+        """The classifier of the samples at ``index`` [B'] int64."""
+        ...
+
 
 Labels = tuple[Tensor, ...]
 """What a label loss looks at beside the logits, each [B]: the label, and for targeted losses the target."""
@@ -127,6 +139,8 @@ class Search:
         return [self._ask(look, x) for _ in range(self.draws) for look in self.looks]
 
     def _ask(self, look: Classifier, x: Tensor) -> Tensor:
+        if isinstance(look, PerSample):
+            look = look.of(self.index)
         with noise.subset(self.index, of=self._scope):
             if self.draws == 1:
                 return look(x)
