@@ -206,12 +206,23 @@ def to_yaml(config: Any) -> str:
     return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
 
 
-def same_config(file: Path, config: Any) -> bool:
-    """Whether the config in a file is this one; keys that an older version did not know have their defaults there."""
+def same_config(file: Path, config: Any, *, but: Sequence[str] = ()) -> bool:
+    """Whether the config in a file is this one; keys that an older version did not know have their defaults there.
+
+    Args:
+        file: a saved config.
+        config: checked.
+        but: keys such as ``trainer.devices`` that may differ.
+    """
     try:
         saved = yaml.safe_load(file.read_text())
         merged = OmegaConf.merge(OmegaConf.structured(type(config)), saved)
-        return OmegaConf.to_container(merged, resolve=True) == plain(config)
+        both = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True)), plain(config)
+        for key in but:
+            node, _, leaf = key.partition(".")
+            for tree in both:
+                tree.get(node, {}).pop(leaf, None)
+        return both[0] == both[1]
     except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError):
         return False
 

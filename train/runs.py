@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError, write_atomically
-from configs.load import config_hash, plain, same_config
+from configs.load import config_hash, plain, same_config, to_yaml
 from eval.evaluate import finish_run, write_run
 from modules.checkpoint import is_whole
 
 _DONE = "done"
+_PLACE = (
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    *("data.workers", "data.cache", "data.cache_dir"),
+)
+"""Where a run is computed, not what: it may go on elsewhere."""
+_LEFT = (".config.yaml.*", ".env.json.*", ".metrics.csv.*", "checkpoints/.*.tmp", "export/.*.tmp")
+"""What a killed process was writing; its names are those of ``write_atomically`` and ``WholeFiles``."""
 
 
 @dataclass
@@ -65,9 +72,20 @@ def open_run(recipe: str, config: Any, out: Path | None, *, command: str = "") -
     else:
         folder = out
         _refuse_foreign(folder, config)
-    if not (folder / "config.yaml").is_file():
+    file, finished = folder / "config.yaml", (folder / _DONE).is_file()
+    for left in [path for pattern in _LEFT for path in folder.glob(pattern)]:
+        left.unlink(missing_ok=True)
+    if not file.is_file():
         write_run(folder, config, seed=getattr(config, "seed", 0), command=command)
-    return Run(folder, config, (folder / _DONE).is_file())
+    elif not finished and not same_config(file, config):
+        print(f"going on with {folder} on other processes")
+        write_atomically(file, to_yaml(config))
+    return Run(folder, config, finished)
+
+
+def is_of(folder: Path, config: Any) -> bool:
+    """Whether a folder holds the run of a config, wherever that was computed."""
+    return same_config(folder / "config.yaml", config, but=_PLACE)
 
 
 def _fresh(parent: Path) -> Path:
@@ -78,7 +96,7 @@ def _fresh(parent: Path) -> Path:
 
 def _unfinished(parent: Path, config: Any) -> Path | None:
     for file in sorted(parent.glob("*/config.yaml"), reverse=True):
-        if not (file.parent / _DONE).exists() and same_config(file, config):
+        if not (file.parent / _DONE).exists() and is_of(file.parent, config):
             print(f"going on with {file.parent}")
             return file.parent
     return None
@@ -90,12 +108,13 @@ def _refuse_foreign(folder: Path, config: Any) -> None:
     if not folder.is_dir():
         return
     file = folder / "config.yaml"
-    if {path.name for path in folder.iterdir()} <= {"config.yaml", "env.json"}:
-        file.unlink(missing_ok=True)  # a run that failed before it did anything is replaced
+    names = {path.name for path in folder.iterdir()}
+    if {name for name in names if not name.startswith((".config.yaml.", ".env.json."))} <= {"config.yaml", "env.json"}:
+        file.unlink(missing_ok=True)  # a run that ended before it did anything is replaced
         return
     if not file.is_file():
         raise ConfigError(f"{folder} holds other files and no run; name a new folder with --out")
-    if not same_config(file, config):
+    if not is_of(folder, config):
         raise ConfigError(f"{folder} holds a run with another config; name a new folder with --out")
 
 

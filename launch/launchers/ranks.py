@@ -110,18 +110,10 @@ def open_agreed_run(name: str, config: Any, out: Path | None, *, command: str) -
 
 
 def _wait_for(folder: Path, config: Any, patience: float | None = None) -> None:
-    from configs.load import to_yaml
+    from train.runs import is_of
 
-    file, text = folder / "config.yaml", to_yaml(config)
     end = time.monotonic() + (_PATIENCE if patience is None else patience)
-    while not (file.is_file() and _text_of(file) == text):
+    while not is_of(folder, config):
         if time.monotonic() > end:
             raise ConfigError(f"process {rank_of()} waited in vain for the first one to open {folder}; is it shared?")
-        time.sleep(0.05)
-
-
-def _text_of(file: Path) -> str:
-    try:
-        return file.read_text()
-    except OSError:  # replaced at this very moment
-        return ""
+        time.sleep(0.1)

@@ -331,7 +331,7 @@ def test_only_the_first_process_opens_the_run(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("RANK", "1")
     assert open_agreed_run("r", config, out, command="").folder == out
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
-    (out / "config.yaml").write_text(to_yaml(config) + "# of another run\n")
+    (out / "config.yaml").write_text(to_yaml(load_config("finetune", "fare_tiny_eps4", ["seed=1"])))
     with pytest.raises(ConfigError, match="waited in vain"):
         open_agreed_run("r", config, out, command="")
 
