@@ -15,6 +15,7 @@ from configs.family import Family
 from configs.files import ConfigError
 from configs.schema import EvaluateConfig, ViewName
 from configs.strategies import strategy_faults
+from configs.targets import target_faults
 from modules.encoders.base import ImageEncoder
 from modules.perturb.threat import Threat
 
@@ -91,7 +92,7 @@ def _finetune_faults(tree: Any, missing: set[str]) -> list[str]:
     faults += told
     faults += _family_faults(OBJECTIVES, "objective", tree["objective"], head=object())
     faults += _family_faults(ATTACKS, "attack", tree["attack"], threat=threat)
-    faults += _start_faults(tree)
+    faults += _start_faults(tree) + target_faults(tree)
     if tree["evaluation"] is not None:
         from configs.evaluation import evaluation_config
 

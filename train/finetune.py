@@ -6,12 +6,15 @@ import copy
 import time
 from pathlib import Path
 
+from pytorch_lightning.callbacks import Callback
+
 from configs.evaluation import evaluation_config
 from configs.families import ATTACKS, OBJECTIVES
 from configs.load import plain
 from configs.schema import FinetuneConfig
 from data.catalog import open_images
 from data.source import ImageSource
+from data.targeted import TargetedImages
 from eval.callback import EvaluateCheckpoints
 from eval.evaluate import load_model
 from eval.plan import build_plan
@@ -23,6 +26,7 @@ from modules.perturb.threat import Threat
 from modules.zero_shot import ZeroShotHead, zero_shot_head
 from train.datamodules import reading_of
 from train.runs import Run, identity_of
+from train.targets import FrozenTargets
 from train.trainer import fit, optimizer_settings
 
 EXPORT = "encoder.safetensors"
@@ -47,12 +51,15 @@ def finetune(run: Run) -> Path:
     size, reading = clip.image.image_size, reading_of(data)
     source = open_images(data.shards, data.split, size, skip_bad=data.skip_bad, reading=reading)
     module = build_module(config, clip, source)
-    callbacks = []
+    callbacks: list[Callback] = []
+    if data.targets is not None:
+        source = TargetedImages(source)
+        callbacks.append(FrozenTargets(source, module.reference.encoder, config))
     if config.evaluation is not None:
         plan = build_plan(evaluation_config(config.evaluation, model=plain(config.model)), clip)
         whole = AdversarialFineTuning.whole_encoder
         every = config.trainer.checkpoint_every
-        callbacks = [EvaluateCheckpoints(plan, run.folder, name=config.encoder, encoder_of=whole, every=every)]
+        callbacks.append(EvaluateCheckpoints(plan, run.folder, name=config.encoder, encoder_of=whole, every=every))
 
     trainer = fit(
         module,
@@ -79,7 +86,8 @@ def build_module(config: FinetuneConfig, clip: CLIP, source: ImageSource) -> Adv
             activations anew.
     """
     threat = Threat(config.threat.norm, config.threat.eps)
-    head = training_head(config, clip, source) if source.classes else None
+    asked = "head" in OBJECTIVES.needs(config.objective)
+    head = training_head(config, clip, source) if asked and source.classes else None
     reference = copy.deepcopy(clip.image)
     if config.trainer.checkpointing:
         keep_fewer_activations(clip.image)

@@ -24,6 +24,7 @@ from configs.schema.prior import PriorConfig as PriorConfig
 from configs.schema.prior import PriorDataConfig as PriorDataConfig
 from configs.schema.prior import ValidationConfig as ValidationConfig
 from configs.schema.training import FinetuneConfig as FinetuneConfig
+from configs.schema.training import FinetuneDataConfig as FinetuneDataConfig
 from configs.schema.training import PretrainConfig as PretrainConfig
 from configs.schema.tuning import JudgedConfig as JudgedConfig
 from configs.schema.tuning import RungConfig as RungConfig

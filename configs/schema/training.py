@@ -9,6 +9,18 @@ from configs.schema.parts import DataConfig, ModelConfig, OptimizerConfig, Threa
 
 
 @dataclass
+class FinetuneDataConfig(DataConfig):
+    """Images to fine-tune on.
+
+    Attributes:
+        targets: folder of the original encoder's embeddings of them, which are made where they are missing, so that no
+            step computes them; null computes them in every step.
+    """
+
+    targets: str | None = None
+
+
+@dataclass
 class FinetuneConfig:
     """``robustclip finetune``: an encoder becomes a robust one.
 
@@ -23,7 +35,7 @@ class FinetuneConfig:
     objective: dict[str, Any] = field(default_factory=dict)
     attack: dict[str, Any] = field(default_factory=dict)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    data: DataConfig = field(default_factory=DataConfig)
+    data: FinetuneDataConfig = field(default_factory=FinetuneDataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     encoder: str = "R-CLIP_F"
     train_template: str = "This is a photo of a {}"

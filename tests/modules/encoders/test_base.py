@@ -48,3 +48,16 @@ def test_the_reference_answers_the_same_batch_once_and_another_one_anew() -> Non
     assert torch.equal(reference.encode_image(x), first) and encoder.calls == 1
     assert not torch.equal(reference.encode_image(other), first) and encoder.calls == 2
     assert not first.requires_grad and not any(p.requires_grad for p in reference.parameters())
+
+
+def test_the_reference_takes_a_batch_for_what_it_was_told_and_computes_others() -> None:
+    encoder, x, other = Counting(), images(seed=1), images(seed=2)
+    reference = FrozenReference(encoder)
+    told = torch.ones(len(x), encoder.embedding_dim)
+    reference.remember(x, told)
+    assert reference.encode_image(x) is told and encoder.calls == 0
+    reference.encode_image(other)
+    assert reference.encode_image(x) is told and encoder.calls == 1  # another answer does not push it out
+    assert not torch.equal(reference.encode_image(x.clone()), told), "an equal tensor is another batch"
+    reference.remember(other, told)
+    assert reference.encode_image(other) is told

@@ -51,3 +51,19 @@ def test_tecoa_is_the_cross_entropy_of_scaled_cosines() -> None:
     objective: Objective = TeCoA(zero_shot)
     assert torch.allclose(objective.outer(STUDENT, ORIGINAL, BATCH, x_adv), by_hand, atol=1e-5)
     assert torch.allclose(objective.inner(STUDENT, ORIGINAL, BATCH)(x_adv), by_hand, atol=1e-5)
+
+
+def test_an_objective_says_whether_it_asks_the_original_encoder() -> None:
+    class Asked(ConvEncoder):
+        looks = 0
+
+        def encode_image(self, x: Tensor) -> Tensor:
+            self.looks += 1
+            return super().encode_image(x)
+
+    for objective in (FARE(), TeCoA(head(16))):
+        asked = Asked()
+        reference = FrozenReference(asked)
+        objective.inner(STUDENT, reference, BATCH)(BATCH.x)
+        objective.outer(STUDENT, reference, BATCH, BATCH.x)
+        assert asked.looks == objective.needs_reference, "once a step, or never"
