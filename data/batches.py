@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -139,13 +139,21 @@ class EmbeddingBatch:
         return change(self.image), text, tokens
 
 
+class StackedSamples(list[ImageSample]):
+    """Samples whose pictures are the rows of ``x`` [B, 3, H, W] already, in order: their batch takes no copy."""
+
+    def __init__(self, samples: Iterable[ImageSample], x: Tensor) -> None:
+        super().__init__(samples)
+        self.x = x
+
+
 def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     """One batch of the samples, in their order; captions only where every sample has one.
 
     Raises:
         ValueError: no samples, pictures of different sizes, or a target on only some of them.
     """
-    x = _stack([(s.key, s.x) for s in samples], "picture")
+    x = samples.x if isinstance(samples, StackedSamples) else _stack([(s.key, s.x) for s in samples], "picture")
     y = torch.tensor([s.y for s in samples], dtype=torch.int64)
     captions = tuple(s.caption for s in samples if s.caption is not None)
     targets = _on_all([(s.key, s.target) for s in samples], "target")

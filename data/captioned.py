@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from data.batches import ImageSample
+from data.batches import ImageSample, StackedSamples
 from data.images import ImageSource, ShardImages
 from data.sample import caption_of, check_captionable
 
@@ -26,8 +26,13 @@ class CaptionedImages(ImageSource):
         self.source, self.shuffle = source, source.shuffle
 
     def __getitem__(self, index: int) -> ImageSample:
-        sample = self.source[index]
-        return replace(sample, caption=caption_of(self.source, sample.key, sample.y))
+        return self._captioned(self.source[index])
+
+    def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
+        """The samples at ``indices``, in that order."""
+        samples = self.source.__getitems__(indices)
+        named = map(self._captioned, samples)
+        return StackedSamples(named, samples.x) if isinstance(samples, StackedSamples) else list(named)
 
     def bad(self) -> dict[str, int]:
         """As the source."""
@@ -36,6 +41,9 @@ class CaptionedImages(ImageSource):
     def fetcher(self) -> Callable[[int], None] | None:
         """As the source."""
         return self.source.fetcher()
+
+    def _captioned(self, sample: ImageSample) -> ImageSample:
+        return replace(sample, caption=caption_of(self.source, sample.key, sample.y))
 
 
 def captioned(source: ImageSource) -> ImageSource:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data.batches import ImageBatch, ImageSample, collate_images
+from data.batches import ImageBatch, ImageSample, StackedSamples, collate_images
+from data.block import empty_block
 from data.faults import BadShareError
 from data.loader import position_loader
 from data.plan import PositionBatches
@@ -31,6 +33,7 @@ from data.transforms import (
 
 log = logging.getLogger(__name__)
 
+_AHEAD = 16  # samples of a batch that the system fetches while others are decoded
 _REASONS = (
     *DECODE_REASONS,
     "no picture",
@@ -117,29 +120,45 @@ class ShardImages(ImageSource):
         return self.shards.fetch if self.shards.remote else None
 
     def __getitem__(self, index: int) -> ImageSample:
+        return self._one(index, None)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
+        """The samples at ``indices``, in that order: pictures of one size are decoded into one tensor."""
+        for i in indices[:_AHEAD]:
+            self.shards.expect(i)
+        side = self.image_size
+        block = None if side is None else empty_block(len(indices), 3, side, side)
+        samples = []
+        for place, i in enumerate(indices):
+            if place + _AHEAD < len(indices):
+                self.shards.expect(indices[place + _AHEAD])
+            samples.append(self._one(i, None if block is None else block[place]))
+        return samples if block is None else StackedSamples(samples, block)
+
+    def _one(self, index: int, out: Tensor | None) -> ImageSample:
         if not self.skip_bad:
-            return self._sample(index)
+            return self._sample(index, out)
         for step in range(len(self)):
             at = (index + step) % len(self)
             if self._bad[at]:
                 continue
             try:
-                return self._sample(at)
+                return self._sample(at, out)
             except DecodeError as error:
                 self._bad[at] = _REASONS.index(error.reason) + 1
                 log.warning("skipped a sample: %s", error)
                 self.check_share()
         raise ValueError(f"none of the {len(self)} samples of '{self.name}' can be used: {self.bad()}")
 
-    def _sample(self, i: int) -> ImageSample:
+    def _sample(self, i: int, out: Tensor | None) -> ImageSample:
         try:
-            return self._decode(i)
+            return self._decode(i, out)
         except DecodeError as error:
             where = self.shards.where(i)
             detail = f"{error.detail}; {where}" if error.detail else where
             raise DecodeError(error.reason, detail) from error
 
-    def _decode(self, i: int) -> ImageSample:
+    def _decode(self, i: int, out: Tensor | None) -> ImageSample:
         extensions = self.shards.extensions(i)
         pictures = list(filter(_is_picture, extensions))
         if len(pictures) != 1:
@@ -149,7 +168,7 @@ class ShardImages(ImageSource):
         except (OSError, ValueError) as error:
             raise DecodeError("unreadable", str(error)) from error
         image = decode_image(content[pictures[0]], max_pixels=self.max_pixels)
-        x = resize_and_crop(image, self.image_size, interpolation=self.interpolation, resize=self.resize)
+        x = resize_and_crop(image, self.image_size, interpolation=self.interpolation, resize=self.resize, out=out)
         label = _label(content["cls"], len(self.classes)) if "cls" in content else -1
         caption = _text(content["txt"]) if "txt" in content else None
         return ImageSample(x, label, self.keys[i], caption)
@@ -167,7 +186,7 @@ def evaluation_batches(
     count = len(source) if limit is None else min(limit, len(source))
     mine = range(rank, count, world_size)
     for start in range(0, len(mine), batch_size):
-        yield collate_images([source[i] for i in mine[start : start + batch_size]])
+        yield collate_images(source.__getitems__(mine[start : start + batch_size]))
 
 
 def training_loader(

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-_KEPT = 64
+_KEPT = 256
 
 
 class OpenFiles:
@@ -28,6 +28,18 @@ class OpenFiles:
 
     def read(self, number: int, offset: int, size: int) -> bytes:
         """``size`` bytes from ``offset`` on; fewer where the file ends."""
+        handle = self._handle(number)
+        content = os.pread(handle, size, offset)
+        while 0 < len(content) < size and (more := os.pread(handle, size - len(content), offset + len(content))):
+            content += more
+        return content
+
+    def expect(self, number: int, offset: int, size: int) -> None:
+        """Have the system fetch what will be read soon, without waiting for it."""
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._handle(number), offset, size, os.POSIX_FADV_WILLNEED)
+
+    def _handle(self, number: int) -> int:
         if os.getpid() != self._process:  # after a fork: these are copies of the parent's
             _close(self._handles)
             self._process = os.getpid()
@@ -38,10 +50,7 @@ class OpenFiles:
                 os.close(self._handles.popitem(last=False)[1])
         else:
             self._handles.move_to_end(number)
-        content = os.pread(handle, size, offset)
-        while 0 < len(content) < size and (more := os.pread(handle, size - len(content), offset + len(content))):
-            content += more
-        return content
+        return handle
 
     def close(self) -> None:
         """Close them all; the next read opens anew."""

@@ -9,6 +9,7 @@ with other numbers of processes, workers or samples per batch, repeating and los
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count, islice
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -17,6 +18,7 @@ from data.fetch_ahead import FetchAhead
 from data.permutation import keys_of, permute
 from data.shard_order import ShardOrder
 
+_TOGETHER = 1024  # positions that are looked up together
 _AHEAD = 1  # shards that are fetched before their turn; a cache for shards has room for one more than is open
 
 
@@ -35,7 +37,10 @@ def sample_indices(seed: int, start: int, count: int, n: int) -> np.ndarray:
         n: number of samples, >= 1.
     """
     _check_positions(start, n)
-    positions = np.arange(start, start + count, dtype=np.uint64)
+    return _indices_at(seed, np.arange(start, start + count, dtype=np.uint64), n)
+
+
+def _indices_at(seed: int, positions: np.ndarray, n: int) -> np.ndarray:
     epoch, index = np.divmod(positions, np.uint64(n))
     return permute(index, keys_of(seed, epoch), n).astype(np.int64)
 
@@ -99,25 +104,28 @@ class PositionBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         try:
-            yield from self._batches()
+            yield from islice(self._batches(), self.limit)
         finally:
             if self.ahead is not None:
                 self.ahead.close()
 
     def _batches(self) -> Iterator[list[int]]:
         share = self.batch_size // self.world_size
-        batch = 0
-        while self.limit is None or batch < self.limit:
-            first = self.position_after(batch) + self.rank * share
-            if isinstance(self.shuffle, ShardOrder):
+        firsts = count(self.start_position + self.rank * share, self.batch_size)
+        if isinstance(self.shuffle, ShardOrder):
+            for first in firsts:
                 if self.ahead is not None:
                     self.ahead.want(self.shuffle.shards_at(self.seed, first, ahead=_AHEAD))
                 yield self.shuffle.indices(self.seed, first, share).tolist()
-            elif self.shuffle:
-                yield sample_indices(self.seed, first, share, self.n).tolist()
-            else:
+        elif self.shuffle:
+            within = np.arange(share, dtype=np.uint64)
+            while True:  # many batches together: one at a time costs a millisecond each
+                some = np.array(list(islice(firsts, max(1, _TOGETHER // share))), dtype=np.uint64)
+                positions = (some[:, None] + within).ravel()
+                yield from _indices_at(self.seed, positions, self.n).reshape(-1, share).tolist()
+        else:
+            for first in firsts:
                 yield [position % self.n for position in range(first, first + share)]
-            batch += 1
 
     def __len__(self) -> int:
         # A TypeError is how Python, PyTorch and Lightning recognise a stream that has no length.

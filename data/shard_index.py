@@ -7,6 +7,7 @@ import os
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from data.tars import MAX_MEMBER_BYTES, ShardError
 log = logging.getLogger(__name__)
 
 FORMAT = "robustclip-shards/1"
+_EXPECTED_BYTES = 2**24  # a sample's members may lie apart
 
 
 class IndexedShards:
@@ -91,16 +93,34 @@ class IndexedShards:
             ValueError: the shard has changed since it was indexed, or cannot be fetched.
         """
         shard, row = self._place(i)
-        index, content = self._indexes[shard], {}
-        for m in range(int(index.first[row]), int(index.first[row + 1])):
-            ext = index.extensions[index.extension[m]]
-            if only is not None and ext not in only:
-                continue
-            size = int(index.size[m])
-            content[ext] = self._files.read(shard, int(index.offset[m]), size)
-            if len(content[ext]) != size:
-                raise ShardError(f"shard '{shown(self.shards[shard])}' has become shorter since it was indexed")
+        index = self._indexes[shard]
+        members = slice(int(index.first[row]), int(index.first[row + 1]))
+        parts = [
+            (index.extensions[ext], offset, size)
+            for ext, offset, size in zip(
+                index.extension[members].tolist(),
+                index.offset[members].tolist(),
+                index.size[members].tolist(),
+                strict=True,
+            )
+            if only is None or index.extensions[ext] in only
+        ]
+        content = {ext: self._files.read(shard, offset, size) for ext, offset, size in parts}
+        if any(len(content[ext]) != size for ext, _, size in parts):
+            raise ShardError(f"shard '{shown(self.shards[shard])}' has become shorter since it was indexed")
         return content
+
+    def expect(self, i: int) -> None:
+        """Have the system fetch sample i, which will be read soon, without waiting for it."""
+        shard, row = self._place(i)
+        if is_address(self.shards[shard]):
+            return  # it comes whole
+        index = self._indexes[shard]
+        first, last = int(index.first[row]), int(index.first[row + 1]) - 1
+        start, end = int(index.offset[first]), int(index.offset[last]) + int(index.size[last])
+        with suppress(OSError):  # who reads it says so
+            if 0 < end - start <= _EXPECTED_BYTES:
+                self._files.expect(shard, start, end - start)
 
     def extensions(self, i: int) -> list[str]:
         """The extensions of sample i, in the tar's order, without reading it."""

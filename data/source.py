@@ -41,6 +41,10 @@ class ImageSource(Dataset[ImageSample]):
     def __getitem__(self, index: int) -> ImageSample:
         raise NotImplementedError
 
+    def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
+        """The samples at ``indices``, in that order."""
+        return [self[i] for i in indices]
+
     def bad(self) -> dict[str, int]:
         """How many samples have been found bad and passed over so far, by reason."""
         return {}
@@ -148,6 +152,10 @@ class SelectedImages(ImageSource):
 
     def __getitem__(self, index: int) -> ImageSample:
         return self.source[int(self.indices[index])]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
+        """The samples at ``indices``, in that order."""
+        return self.source.__getitems__(self.indices[list(indices)].tolist())
 
     def bad(self) -> dict[str, int]:
         """As the source, which may have other users."""

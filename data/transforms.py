@@ -73,6 +73,7 @@ def resize_and_crop(
     *,
     interpolation: Interpolation = "bicubic",
     resize: int | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """[3, size, size] float32 pixels in [0, 1]: the shorter side is scaled, the centre is cut out.
 
@@ -83,6 +84,7 @@ def resize_and_crop(
         size: side of the crop in pixels; None keeps the picture as it is.
         interpolation: filter of the scaling.
         resize: length of the shorter side before the crop, at least ``size``; None means ``size``.
+        out: [3, size, size] float32 to write into, instead of a new tensor.
 
     Raises:
         ValueError: ``resize`` is smaller than ``size``.
@@ -94,12 +96,13 @@ def resize_and_crop(
         if side < size:
             raise ValueError(f"a shorter side of {side} pixels is too small for a crop of {size}")
         image = _crop_centre(_scale_shorter_side(image, side, interpolation), size)
-    return to_unit_pixels(np.asarray(image))
+    return to_unit_pixels(np.asarray(image), out)
 
 
-def to_unit_pixels(pixels: np.ndarray) -> Tensor:
-    """[3, H, W] float32 in [0, 1] from [H, W, 3] uint8."""
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy()).to(torch.float32).div_(255)
+def to_unit_pixels(pixels: np.ndarray, out: Tensor | None = None) -> Tensor:
+    """[3, H, W] float32 in [0, 1] from [H, W, 3] uint8; written into ``out`` where that is given."""
+    planes = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    return torch.div(planes, 255, out=out)
 
 
 def _scale_shorter_side(image: Image.Image, side: int, interpolation: Interpolation) -> Image.Image:
@@ -116,12 +119,17 @@ def _scale_shorter_side(image: Image.Image, side: int, interpolation: Interpolat
 
 
 def _crop_centre(image: Image.Image, size: int) -> Image.Image:
+    if image.size == (size, size):
+        return image
     left = round((image.width - size) / 2)
     top = round((image.height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 
 
 def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        image.load()
+        return image
     if image.mode.startswith("I;16"):
         # Pillow clips 16-bit grey to white; scale it to 8 bits instead.
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
