@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from configs.files import write_atomically
 from train.draws import state_of_generators
 
-COLUMNS = ("step", "key", "loss", "draws")
+COLUMNS: Sequence[str] = ("step", "key", "loss", "draws")
 
 
 class RecordSamples(Callback):
@@ -50,7 +51,7 @@ class RecordSamples(Callback):
     def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor) -> None:
         """Write the lines of a batch."""
         assert self._file is not None
-        rest = (repr(float(loss)), state_of_generators())
+        rest = (repr(float(loss.detach())), state_of_generators())
         csv.writer(self._file).writerows((trainer.global_step + 1, key, *rest) for key in self._keys)
         self._file.flush()  # a killed process leaves what it has written to the system
 

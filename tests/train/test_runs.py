@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from configs.files import ConfigError
-from configs.load import load_config
+from configs.load import load_config, to_yaml
 from train.runs import Run, open_run
 
 CONFIG = load_config("finetune", "fare_tiny_eps4")
@@ -88,3 +88,31 @@ def test_a_run_of_a_version_that_lacked_a_key_goes_on_with_the_keys_default(tmp_
     file.write_text("not: [a config")
     with pytest.raises(ConfigError, match="holds a run with another config"):
         open_run("fare", CONFIG, tmp_path / "run")
+
+
+MOVED = ["trainer.devices=3", "trainer.strategy=fsdp2", "trainer.num_nodes=2", "data.workers=7"]
+
+
+@pytest.mark.parametrize("key", MOVED)
+def test_a_run_goes_on_wherever_it_is_computed(key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = begun(open_run("fare", CONFIG, tmp_path / "run"))
+    other = load_config("finetune", "fare_tiny_eps4", [key, "data.batch_size=66"])
+    with pytest.raises(ConfigError, match="holds a run with another config"):
+        open_run("fare", other, tmp_path / "run")
+    moved = load_config("finetune", "fare_tiny_eps4", [key])
+    assert not open_run("fare", moved, tmp_path / "run").finished and "on other processes" in capsys.readouterr().out
+    assert (first.folder / "config.yaml").read_text() == to_yaml(moved)
+    open_run("fare", moved, tmp_path / "run")
+    assert capsys.readouterr().out == ""
+
+
+def test_what_a_killed_process_was_writing_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".env.json.x1").touch()
+    run = begun(open_run("fare", CONFIG, tmp_path / "run"))
+    assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoints", "config.yaml", "env.json"]
+    left = [run.checkpoints / ".step=000002.ckpt.tmp", run.folder / ".metrics.csv.ab", run.folder / ".config.yaml.ab"]
+    for path in left:
+        path.touch()
+    open_run("fare", CONFIG, tmp_path / "run")
+    assert not [path for path in left if path.exists()]
