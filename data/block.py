@@ -14,4 +14,4 @@ def empty_block(*shape: int) -> Tensor:
     if get_worker_info() is None:
         return torch.empty(shape)
     storage = torch.UntypedStorage._new_shared(4 * math.prod(shape))
-    return torch.empty(0).set_(storage, 0, torch.Size(shape))
+    return torch.empty(0).set_(storage).view(shape)
