@@ -6,9 +6,9 @@ import torch
 
 from configs.files import ConfigError
 from configs.schema import ModelConfig, PriorConfig
-from launch.forecast.counting import flops_of, growth, imaginary, imagined, kept_bytes
 from launch.forecast.work import Part, Work
 from modules import noise
+from modules.counting import flops_of, growth, imaginary, imagined, kept_bytes
 from modules.encoders.clip import load_clip
 from modules.prior.diffusion import DiffusionPrior
 from modules.prior.pairs import Pairs

@@ -3,55 +3,23 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from typing import cast
 
 import torch
-from torch import Tensor, nn
 
 from configs.families import ATTACKS, OBJECTIVES
 from configs.schema import FinetuneConfig
-from data.batches import ImageBatch
-from eval.cost import counted
-from launch.forecast.counting import flops_of, growth, imaginary, imagined, kept_bytes
 from launch.forecast.work import Part, Work
-from modules.encoders.base import ImageEncoder, frozen
+from modules.counting import growth, imaginary, imagined, kept_bytes
+from modules.encoders.base import ImageEncoder
 from modules.encoders.clip import CLIPEncoder, load_clip
 from modules.lightning.finetuning import AdversarialFineTuning
 from modules.lightning.student import keep_fewer_activations
 from modules.perturb.threat import Threat
 from modules.zero_shot import ZeroShotHead
 from train.trainer import optimizer_settings
+from train.work import Passes, StandIn, images, pass_flops, passes_of
 
 _JPEG = 110_000  # bytes of an ImageNet picture, on average
-
-
-class _Small(ImageEncoder):
-    """A stand-in on which passes are counted, not paid for."""
-
-    embedding_dim, image_size = 8, 4
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tower = nn.Sequential(nn.Flatten(), nn.Linear(48, 8))
-
-    def encode_image(self, x: Tensor) -> Tensor:
-        return self.tower(x)
-
-
-@dataclass(frozen=True)
-class Passes:
-    """Passes of one image in a step.
-
-    Attributes:
-        reference: forwards, through the original encoder.
-        forward: forwards of the attack without a way back.
-        gradient: forwards of the attack with a gradient of the pixels.
-    """
-
-    reference: float
-    forward: float
-    gradient: float
 
 
 def module_of(config: FinetuneConfig, encoder: ImageEncoder) -> AdversarialFineTuning:
@@ -68,24 +36,11 @@ def module_of(config: FinetuneConfig, encoder: ImageEncoder) -> AdversarialFineT
     return AdversarialFineTuning(encoder.train(), copy.deepcopy(encoder), objective, attack, settings=settings)
 
 
-def images(count: int, size: int, device: str = "cpu") -> ImageBatch:
-    """Grey pictures with names and labels."""
-    x, y = torch.full((count, 3, size, size), 0.5, device=device), torch.zeros(count, dtype=torch.long, device=device)
-    return ImageBatch(x=x, y=y, key=tuple(map(str, range(count))))
-
-
-def passes_of(config: FinetuneConfig) -> Passes:
+def recipe_passes(config: FinetuneConfig) -> Passes:
     """The passes of one image, counted while the recipe's own attack and objective work on a stand-in."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = module_of(config, _Small())
-    batch = images(1, _Small.image_size)
-    original = cast(ImageEncoder, module.reference.encoder)
-    with counted(module.encoder) as attack, counted(original) as reference:
-        x_adv = module.perturb(batch, 0)
-        found = Passes(0, attack.forwards - attack.backwards, attack.backwards)
-        module.objective.outer(module.encoder, module.reference, batch, x_adv)
-    return Passes(reference.forwards, found.forward, found.gradient)
+        return passes_of(module_of(config, StandIn()))
 
 
 def finetuning_work(config: FinetuneConfig) -> Work:
@@ -95,23 +50,12 @@ def finetuning_work(config: FinetuneConfig) -> Work:
         ValueError: no such model, or a part cannot be built.
     """
     tower = tower_of(config)
-    x = images(1, tower.image_size, "meta").x
-
-    def forward() -> object:
-        with torch.no_grad(), frozen(tower):
-            return tower.encode_image(x)
-
-    def gradient() -> object:
-        with frozen(tower):
-            leaf = x.clone().requires_grad_()
-            return torch.autograd.grad(tower.encode_image(leaf).sum(), leaf)
-
-    passes, meta = passes_of(config), flops_of(forward)
+    passes, each = recipe_passes(config), pass_flops(tower)
     parts = (
-        Part("original encoder, forwards", passes.reference, meta),
-        Part("attack, forwards only", passes.forward, meta),
-        Part("attack, forwards and gradient of the pixels", passes.gradient, flops_of(gradient)),
-        Part("update, forwards and backwards", 1, flops_of(lambda: tower.encode_image(x).sum().backward())),
+        Part("original encoder, forwards", passes.reference, each.forward),
+        Part("attack, forwards only", passes.forward, each.forward),
+        Part("attack, forwards and gradient of the pixels", passes.gradient, each.gradient),
+        Part("update, forwards and backwards", 1, each.update),
     )
     kept, once = activations(config, tower)
     parameters = sum(parameter.numel() for parameter in tower.parameters())

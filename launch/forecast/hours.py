@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from configs.files import ConfigError
+from train.peaks import PEAK_TFLOPS
 
-PEAK_TFLOPS = {"a100": 312.0, "h100": 989.0, "h200": 989.0, "l40s": 362.0, "v100": 125.0}
-"""Vendors' dense peak rates of matrix products: bfloat16, of the V100 half precision; H100 and H200 as SXM."""
 _FULL = "32-true"
 
 

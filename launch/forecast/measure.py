@@ -14,7 +14,8 @@ from configs.files import ConfigError
 from configs.schema import FinetuneConfig, PriorConfig
 from eval.progress import Ticker
 from launch.forecast.diffusion import loss, prior_of
-from launch.forecast.finetuning import images, module_of, tower_of
+from launch.forecast.finetuning import module_of, tower_of
+from train.work import images
 
 _STEPS = 3
 M = TypeVar("M", bound=nn.Module)

@@ -10,11 +10,12 @@ from typing import Any
 
 from configs.files import ConfigError
 from configs.load import load_config, read_recipe, recipe_names
-from launch.forecast.hours import PEAK_TFLOPS, hours_by_operations, hours_by_rate, peak_of
+from launch.forecast.hours import hours_by_operations, hours_by_rate, peak_of
 from launch.forecast.memory import WAYS, Memory, memory_of
 from launch.forecast.shares import equal_shares
 from launch.forecast.work import Work
 from launch.job import NOT_SAID
+from train.peaks import PEAK_TFLOPS
 
 _SHORT = {"nodes": "trainer.num_nodes", "devices": "trainer.devices", "gpus": "trainer.devices"}
 

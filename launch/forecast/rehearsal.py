@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from configs.files import ConfigError
 from configs.schema import FinetuneConfig, PriorConfig
-from launch.forecast.counting import imaginary, imagined
 from launch.forecast.diffusion import loss, prior_of
-from launch.forecast.finetuning import images, module_of, tower_of
+from launch.forecast.finetuning import module_of, tower_of
 from launch.forecast.shares import equal_shares
+from modules.counting import imaginary, imagined
 from modules.encoders.tiny import load_tiny
 from modules.lightning.sharding import shard
+from train.work import images
 
 
 def rehearse(config: FinetuneConfig | PriorConfig, processes: int, way: str) -> list[str]:

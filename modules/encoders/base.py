@@ -85,6 +85,7 @@ class FrozenReference(ImageEncoder):
         for known in (self._told, self._last):
             if known is not None and known[0] is x:
                 return known[1]
-        self.encoder.to(x.device)
+        if any(parameter.device != x.device for parameter in self.encoder.parameters()):
+            self.encoder.to(x.device)
         self._last = (x, self.encoder.encode_image(x))
         return self._last[1]

@@ -16,10 +16,9 @@ from torch import nn
 from configs.files import ConfigError
 from configs.load import load_config
 from launch import cli
-from launch.forecast.counting import flops_of, growth, id_of, imaginary, imagined, kept_bytes
 from launch.forecast.diffusion import loss, prior_of, prior_work
-from launch.forecast.finetuning import Passes, finetuning_work, images, passes_of, tower_of
-from launch.forecast.hours import PEAK_TFLOPS, hours_by_operations, hours_by_rate, peak_of
+from launch.forecast.finetuning import finetuning_work, recipe_passes, tower_of
+from launch.forecast.hours import hours_by_operations, hours_by_rate, peak_of
 from launch.forecast.measure import measured_rate
 from launch.forecast.memory import memory_of
 from launch.forecast.page import size
@@ -27,10 +26,13 @@ from launch.forecast.plan import Rates, forecast, kind_of
 from launch.forecast.rehearsal import pretended, rehearse
 from launch.forecast.shares import equal_shares
 from launch.forecast.work import Part, Work
+from modules.counting import flops_of, growth, id_of, imaginary, imagined, kept_bytes
 from modules.encoders.clip import load_clip
 from modules.encoders.tiny import load_tiny
 from train.finetune import finetune
+from train.peaks import PEAK_TFLOPS
 from train.runs import open_run
+from train.work import Passes, images
 
 WORK = Work("images", (Part("a", 2, 10), Part("b", 1, 5)), 1000, 300, False, 7, 11, 100, "said", "")
 
@@ -116,7 +118,7 @@ def test_the_published_training_costs_about_1e19_operations() -> None:
     ],
 )
 def test_passes_are_counted_on_the_recipes_own_attack(words: list[str], expected: Passes) -> None:
-    assert passes_of(finetuning(*words)) == expected
+    assert recipe_passes(finetuning(*words)) == expected
 
 
 def test_an_objective_that_never_asks_the_original_encoder_does_not_pay_for_it() -> None:

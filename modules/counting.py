@@ -116,3 +116,18 @@ def imagined(precision: str = "32-true") -> Iterator[None]:
         torch.autocast("cpu", dtype=half or torch.bfloat16, enabled=half is not None),
     ):
         yield
+
+
+def on_meta(module: M) -> M:
+    """A copy on the device ``meta``: it has shapes, and neither values nor memory.
+
+    Args:
+        module: its weights are whole; they are not copied.
+    """
+    tensors = (*module.parameters(), *module.buffers())
+    bare: dict[int, Any] = {}
+    for tensor in tensors:
+        empty = torch.empty_like(tensor, device="meta")
+        is_weight = isinstance(tensor, nn.Parameter)
+        bare[id(tensor)] = nn.Parameter(empty, requires_grad=tensor.requires_grad) if is_weight else empty
+    return copy.deepcopy(module, bare)
