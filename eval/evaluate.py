@@ -20,9 +20,11 @@ from eval.outcomes import write_outcomes
 from eval.plan import Plan, build_plan
 from eval.results import Result, write_csv, write_results
 from eval.rows import Subject
-from modules.checkpoint import load_tower
 from modules.encoders.clip import CLIP, load_clip
 from modules.encoders.fingerprint import fingerprint as fingerprint
+from modules.encoders.fitting import fit_weights
+from modules.encoders.formats import open_weights
+from modules.weights_file import sha256_of
 
 PACKAGES = (
     "torch",
@@ -42,20 +44,31 @@ def load_model(config: ModelConfig) -> CLIP:
 def load_subject(config: ModelConfig) -> tuple[CLIP, dict[str, Any]]:
     """The CLIP a recipe names, and what its checkpoint says about itself.
 
+    Under ``file`` stands what was read: its name, SHA-256, format, and what was done to its tensors.
+
     Raises:
-        ValueError: unknown model, or a checkpoint that is missing, foreign or damaged.
+        ValueError: unknown model, or a checkpoint that is missing, foreign, damaged, or was not fine-tuned from it.
     """
-    clip = load_clip(config.name, config.pretrained, image_size=config.image_size)
     if config.checkpoint is None:
-        return clip, {}
-    metadata = load_tower(clip.image.visual, Path(config.checkpoint))
-    base = metadata.get("base", {})
-    if base and base != {"name": config.name, "pretrained": config.pretrained}:
+        return load_clip(config.name, config.pretrained, image_size=config.image_size), {}
+    path = Path(config.checkpoint)
+    weights = open_weights(path)  # before the base, which may have to be fetched
+    metadata = dict(weights.metadata)
+    _check_base(config, metadata.get("base", {}))
+    clip = load_clip(config.name, config.pretrained, image_size=config.image_size)
+    done = fit_weights(clip, weights, unrelated=config.unrelated)
+    metadata["file"] = {"name": path.name, "sha256": sha256_of(path), **done}
+    return clip, metadata
+
+
+def _check_base(config: ModelConfig, base: dict[str, str]) -> None:
+    """Refuse a checkpoint that says it was trained from another model."""
+    local = str(base.get("name", "")).startswith("local-dir:")  # a folder may have been moved
+    if base and not local and base != {"name": config.name, "pretrained": config.pretrained}:
         raise ConfigError(
             f"{config.checkpoint} was trained from {base.get('name')} {base.get('pretrained')}; "
             f"say model.name={base.get('name')} model.pretrained={base.get('pretrained')}"
         )
-    return clip, metadata
 
 
 def evaluate_checkpoint(
@@ -85,7 +98,7 @@ def evaluate_checkpoint(
         step=int(metadata.get("step", 0)),
         fingerprint=fingerprint(clip.image),
     )
-    write_run(out, config, seed=config.seed, command=command)
+    write_run(out, config, seed=config.seed, command=command, weights=metadata.get("file"))
     found = evaluate(clip.image, plan, subject, state=out / "state")
     write_evaluation(out, found)
     write_judged(out, plan, found, subject, shard)
@@ -120,14 +133,15 @@ def write_evaluation(out: Path, found: Evaluation, earlier: Sequence[Result] = (
         write_atomically(out / "notes.json", json.dumps(found.notes))
 
 
-def write_run(out: Path, config: Any, *, seed: int, command: str) -> None:
-    """Write the resolved config and the environment of a run to its folder."""
+def write_run(out: Path, config: Any, *, seed: int, command: str, weights: dict[str, Any] | None = None) -> None:
+    """Write the resolved config and the environment of a run to its folder, with the file that weights came from."""
     environment = {
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seconds": None,
         "seed": seed,
         "command": command,
+        **({"weights": weights} if weights else {}),
         "phases": {},
     }
     write_atomically(out / "env.json", json.dumps(environment, indent=1))

@@ -110,9 +110,12 @@ def build_plan(config: EvaluateConfig, clip: CLIP, *, prior: DiffusionPrior | No
         prior: used instead of the file that the recipe names.
 
     Raises:
-        ConfigError: a defence needs what is not there; the batch size splits a batch-coupled group.
+        ConfigError: the model has no text tower; a defence needs what is not there; the batch size splits a
+            batch-coupled group.
         ValueError: the data or the prior cannot be read.
     """
+    if clip.text is None:
+        raise ConfigError(f"{clip.name} has no text tower, so nothing names its classes; it cannot be judged zero-shot")
     device = device_of(config.device)
     clip.to(device)
     origin = None

@@ -50,19 +50,31 @@ def run_evaluation(
 
 
 def told_by(checkpoint: str, overrides: Sequence[str]) -> list[str]:
-    """The overrides that a checkpoint's file or a model's name stand for.
+    """The overrides that a checkpoint's file or folder, or a model's name, stand for.
+
+    A folder with ``open_clip_config.json`` is a model by itself, unless another is named as its base.
 
     Raises:
         ConfigError: the file is missing.
     """
-    if checkpoint.startswith("hf-hub:") or not (Path(checkpoint).suffix or Path(checkpoint).exists()):
+    named = checkpoint.startswith(("hf-hub:", "local-dir:", "timm/"))
+    if named or not (Path(checkpoint).suffix or Path(checkpoint).exists()):
         return [override("model.name", checkpoint)]
-    if not Path(checkpoint).is_file():
+    if (Path(checkpoint) / "open_clip_config.json").is_file() and not any(
+        t.startswith("model.name=") for t in overrides
+    ):
+        told = [override("model.name", f"local-dir:{Path(checkpoint).resolve()}")]
+        return [*told, *([] if _names_encoder(overrides) else [override("encoder", Path(checkpoint).resolve().name)])]
+    if not Path(checkpoint).exists():
         raise ConfigError(f"no checkpoint at {checkpoint}")
     told = [override("model.checkpoint", str(Path(checkpoint).resolve()))]
-    if not any(text.startswith("encoder=") for text in overrides):
+    if not _names_encoder(overrides):
         told.append(override("encoder", Path(checkpoint).stem))
     return told
+
+
+def _names_encoder(overrides: Sequence[str]) -> bool:
+    return any(text.startswith("encoder=") for text in overrides)
 
 
 def _part(shard: str) -> tuple[int, int, bool]:

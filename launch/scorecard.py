@@ -65,7 +65,8 @@ def _defaults(model: str, overrides: Sequence[str]) -> list[str]:
     """What need not be said: a checkpoint knows its model, and the embedded model its data."""
     said = {text.partition("=")[0] for text in overrides}
     name, told = model, []
-    if Path(model).is_file():
+    folder = Path(model).is_dir() and not (Path(model) / "open_clip_config.json").is_file()
+    if Path(model).is_file() or folder:
         base = _base_of(Path(model))
         name = base.get("name", "")
         told = [override(f"model.{key}", value) for key, value in base.items() if f"model.{key}" not in said]
@@ -78,6 +79,6 @@ def _defaults(model: str, overrides: Sequence[str]) -> list[str]:
 
 def _base_of(checkpoint: Path) -> dict[str, str]:
     """Name and tag of the model that a checkpoint was trained from, where it says so."""
-    from modules.checkpoint import read_state
+    from modules.weights_file import read_content
 
-    return dict(read_state(checkpoint)[1].get("base", {}))
+    return {} if checkpoint.is_dir() else dict(read_content(checkpoint)[1].get("base", {}))

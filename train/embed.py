@@ -41,6 +41,8 @@ def embed(config: EmbedConfig, out: Path) -> Path:
             of the model's dimension or its text tower.
     """
     clip = load_model(config.model).to(device_of(config.device))
+    if clip.text is None:
+        raise ValueError(f"{clip.name} has no text tower, and a prior is trained on pairs of image and text")
     clip.image.freeze()
     data = config.data
     source = open_pairs(

@@ -13,16 +13,19 @@ class ModelConfig:
     """Which CLIP.
 
     Attributes:
-        name: open_clip's name, ``hf-hub:…``, or ``tiny``.
-        pretrained: tag of the weights.
-        checkpoint: file whose image tower replaces the tag's.
+        name: open_clip's name, ``hf-hub:…``, ``local-dir:…``, ``timm/…`` (no text tower), or ``tiny``.
+        pretrained: tag of the weights; with ``timm/…`` a file of them.
+        checkpoint: file or folder, of any format that ``robustclip model inspect`` knows, whose image tower (and of a
+            whole CLIP also its text tower) replaces the tag's.
         image_size: H = W, where it should differ from the model's own.
+        unrelated: take a checkpoint whose weights are not near the tag's, which fine-tuned ones are.
     """
 
     name: str = MISSING
     pretrained: str = ""
     checkpoint: str | None = None
     image_size: int | None = None
+    unrelated: bool = False
 
 
 @dataclass

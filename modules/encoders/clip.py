@@ -123,7 +123,7 @@ class CLIP:
         name: as open_clip knows it, or ``tiny``.
         pretrained: the weights' tag; empty where the name says it all.
         image: the image tower.
-        text: the text tower; None where only shapes were asked for.
+        text: the text tower; None where only shapes were asked for, or there is none (``timm/…``).
         logit_scale: factor on cosines that gives logits (already exponentiated).
     """
 
@@ -142,7 +142,7 @@ class CLIP:
 
 
 def load_clip(name: str, pretrained: str = "", *, image_size: int | None = None, weights: bool = True) -> CLIP:
-    """A CLIP of any ``name, pretrained`` pair of open_clip, an ``hf-hub:…`` name, or the embedded ``tiny``.
+    """A CLIP of a ``name, pretrained`` pair of open_clip, ``hf-hub:…``, ``local-dir:…``, ``timm/…``, or ``tiny``.
 
     The activation (GELU or QuickGELU) follows the weights' tag: the wrong one loads silently and computes nonsense.
 
@@ -159,6 +159,10 @@ def load_clip(name: str, pretrained: str = "", *, image_size: int | None = None,
         from modules.encoders.tiny import load_tiny
 
         return load_tiny(weights=weights)
+    if name.startswith("timm/"):
+        from modules.encoders.timm_tower import load_timm
+
+        return load_timm(name, pretrained, image_size=image_size, weights=weights)
     import open_clip
 
     _check_name(name, pretrained, weights=weights)
@@ -170,6 +174,7 @@ def load_clip(name: str, pretrained: str = "", *, image_size: int | None = None,
         force_image_size=image_size,
         force_preprocess_cfg={k: tag[k] for k in ("mean", "std") if k in tag},
         load_weights=weights,
+        require_pretrained=weights,  # else open_clip goes on with random weights where a folder holds none
         device="cpu" if weights else "meta",
     )
     text = TextEncoder(model, open_clip.get_tokenizer(name)) if weights else None
@@ -209,8 +214,8 @@ def _quietly_create(name: str, **settings: Any) -> Any:
                     return open_clip.create_model(name, **settings)
             except NotImplementedError:  # some towers read values while they are built
                 return open_clip.create_model(name, **{**settings, "device": "cpu"})
-    except (RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except Exception as error:  # many kinds: no network, a damaged folder, a file that could run code
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"cannot load model {name!r}: {reason}") from error
     finally:
         for log, level in levels.items():

@@ -135,7 +135,10 @@ def test_other_weights_in_a_file_of_the_same_name_are_refused(clip: CLIP, change
     settings = config(f"model.checkpoint={file}", "defenses={none: {}}")
     evaluate_checkpoint(settings, out)
     before = {path: path.read_text() for path in (out / "state").iterdir()}
-    save_tower(clip.image.visual, file, step=7, base=BASE)
+    other = copy.deepcopy(clip.image.visual)
+    with torch.no_grad():
+        next(other.parameters()).mul_(1.1)
+    save_tower(other, file, step=7, base=BASE)
     with pytest.raises(ConfigError, match="belongs to another weights"):
         evaluate_checkpoint(settings, out)
     assert {path: path.read_text() for path in before} == before
