@@ -14,11 +14,12 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from configs.files import ConfigError, write_atomically
-from eval.evaluate import fingerprint, write_evaluation
+from eval.checkpoints import refuse_a_prior_of_one, state_of, subject_of_step
+from eval.evaluate import write_evaluation
 from eval.harness import Evaluation, evaluate
 from eval.plan import Plan
 from eval.results import Result, read_results
-from eval.rows import Subject
+from eval.team import Team
 from eval.watch import alarm_note, watch
 from modules.encoders.base import ImageEncoder
 from modules.lightning.alarms import Probe
@@ -33,6 +34,8 @@ class EvaluateCheckpoints(Callback):
     evaluated at the start of the next batch, whose weights are still the checkpoint's, or at the end of training.  A
     checkpoint carries the mark with it, so that a killed run catches up when it is started again; rows of steps that
     such a run has yet to train again are dropped.
+
+    All processes of the training share the batches (``eval.team``), and the first one writes what one would have.
 
     Args:
         plan: what to do.
@@ -54,14 +57,11 @@ class EvaluateCheckpoints(Callback):
     ) -> None:
         self.plan, self.out, self.name, self.encoder_of, self.every = plan, out, name, encoder_of, every
         self._due: int | None = None
+        self._team: Team | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse checkpoints that would never call this callback, and a prior that cannot be of all of them."""
-        if self.plan.origin is not None and not self.plan.config.allow_mismatch:
-            raise ConfigError(
-                f"every checkpoint of a training is another encoder than the one {self.plan.origin.path} belongs to; "
-                "leave evaluation.prior out, or say evaluation.allow_mismatch=true"
-            )
+        refuse_a_prior_of_one(self.plan, "evaluation.")
         for callback in trainer.callbacks:  # pyright: ignore[reportAttributeAccessIssue]
             if isinstance(callback, ModelCheckpoint) and callback.save_weights_only:
                 raise ConfigError("evaluation of checkpoints needs whole checkpoints; set save_weights_only=False")
@@ -107,30 +107,34 @@ class EvaluateCheckpoints(Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Evaluate the last checkpoint of a run that was killed after it: there is no step left to train."""
-        if self._due == trainer.global_step:
-            self.encoder_of(pl_module).to(self.plan.device)  # Lightning has taken it off the device by now
         self._evaluate_due(trainer, pl_module)
 
     def _evaluate_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         step, self._due = self._due, None
         if step is None or step != trainer.global_step:
             return
-        encoder = self.encoder_of(pl_module)
-        if trainer.is_global_zero:
-            self._evaluate(step, encoder)
-        trainer.strategy.barrier("evaluation")
+        encoder = self.encoder_of(pl_module).to(trainer.strategy.root_device)  # Lightning takes it off in the end
+        self._team = self._team or Team.of_all()
+        with self._team.one_end(), isolate_rng():
+            self._evaluate(step, encoder, self._team)
 
-    def _evaluate(self, step: int, encoder: ImageEncoder) -> None:
+    def _evaluate(self, step: int, encoder: ImageEncoder, team: Team) -> None:
         file = self.out / "results.jsonl"
-        earlier: list[Result] = read_results(file) if file.is_file() else []
-        if any(row.step == step and row.encoder == self.name for row in earlier):
+        earlier: list[Result] = read_results(file) if team.rank == 0 and file.is_file() else []
+        subject = subject_of_step(self.name, step, encoder)
+        judged = any(row.step == step and row.encoder == self.name for row in earlier)
+        told = team.gather({"judged": judged, "weights": subject.fingerprint})
+        if told[0]["judged"]:  # as the first process has it, whose folder it is
             return
-        subject = Subject(self.name, f"step={step:06d}.ckpt", step, fingerprint(encoder))
-        state = self.out / "state" / f"step={step:06d}-{subject.fingerprint}"
-        with isolate_rng():
-            found = evaluate(encoder, self.plan, subject, state=state)
+        if len({one["weights"] for one in told}) > 1:
+            log.warning("step %d: the processes' weights differ; the first one judges its own, alone", step)
+            if team.rank > 0:
+                return
+            team = Team()
+        found = evaluate(encoder, self.plan, subject, state=state_of(self.out, subject), team=team)
+        if team.rank == 0:
             found.notes = [*self._earlier_notes(step), *found.notes, *self._watched(step, encoder)]
-        write_evaluation(self.out, found, earlier)
+            write_evaluation(self.out, found, earlier)
 
     def _watched(self, step: int, encoder: ImageEncoder) -> list[dict[str, Any]]:
         """The alarms of this checkpoint, told at once and for the report."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,10 @@ from eval.plan import Plan
 from eval.progress import Ticker
 from eval.results import Result
 from eval.rows import Rows, Subject, widest
+from eval.team import Team
 from modules.encoders.base import ImageEncoder, frozen
+
+log = logging.getLogger(__name__)
 
 SAVE_EVERY = 1.0  # seconds between two writes of unfinished work
 
@@ -49,50 +53,89 @@ def evaluate(
     *,
     state: Path | None = None,
     quiet: bool = False,
+    team: Team | None = None,
 ) -> Evaluation:
     """Judge an encoder.
 
-    Every number depends on the encoder, the plan and nothing else: not on the batch size, the order or any global
-    generator.  The encoder's mode and gradient flags are as before afterwards.
+    Every number depends on the encoder, the plan and nothing else: not on the batch size, the order, any global
+    generator, or on how many processes share the batches.  The encoder's mode and gradient flags are as before
+    afterwards.
 
     Args:
         encoder: in the embedding space of the plan's heads.
         plan: what to do.
         subject: how the encoder is called in the rows.
-        state: folder for finished work; an interrupted evaluation goes on from there.
+        state: folder for finished work; an interrupted evaluation goes on from there, with any number of processes.
         quiet: show no progress.
+        team: processes that share the batches, each with the same encoder and plan, inside ``team.one_end()``; all of
+            them get the results, the first one the examples.
 
     Raises:
         ConfigError: the state belongs to another evaluation or is damaged.
         ValueError: a defence or classifier failed or returned nonsense, or images cannot be read.
     """
-    found = Evaluation()
+    found, team = Evaluation(), team or Team()
+    quiet = quiet or team.rank > 0
     with frozen(encoder):
         for task in plan.tasks:
             judge = Judge(encoder, plan, task, subject)
             rows = judge.rows()
             with Ticker(f"{subject.encoder} on {task.dataset}", judge.work_of(len(task)), quiet=quiet) as ticker:
-                outcomes = _all_batches(judge, rows, state, ticker, found)
+                outcomes = _all_batches(judge, rows, state, ticker, found, team)
             found.notes += judge.notes
+            for notes in team.gather(judge.notes):  # one that went on may have had no need to grow its draws
+                found.notes += [note for note in notes if note not in found.notes]
             found.outcomes[task.dataset], found.rows[task.dataset] = outcomes, rows
             found.results += rows.of(outcomes)
     return found
 
 
-def _all_batches(judge: Judge, rows: Rows, state: Path | None, ticker: Ticker, found: Evaluation) -> Outcomes:
+def _all_batches(
+    judge: Judge, rows: Rows, state: Path | None, ticker: Ticker, found: Evaluation, team: Team
+) -> Outcomes:
     outcomes = Outcomes()
     config, total = judge.plan.config, len(judge.task)
-    header = {"config": judge.plan.hash, "weights": judge.subject.fingerprint}
-    for number, batch in enumerate(judge.task.batches(config.batch_size)):
-        batch = batch.to(judge.device)
-        wanted = config.examples if number == 0 else 0
-        file = state / f"{judge.task.dataset}-{number:05d}.json" if state else None
-        outcomes.extend(_one_batch(judge, batch, file, header, ticker, found, wanted))
-        done = len(outcomes.keys)
-        if config.stop_width and done < total and widest(rows, outcomes) <= config.stop_width:
-            found.notes.append(_stopped(judge, done, total))
-            break
+    count = -(-total // config.batch_size)
+    if team.rank == 0 and count < team.size:
+        log.warning(
+            "%s: batches of %d images are too few for %d processes; a smaller batch_size lets all of them judge",
+            *(judge.task.dataset, config.batch_size, team.size),
+        )
+    for first in range(0, count, team.size):  # a round: a batch for each process
+        for part in _round(judge, first, count, state, ticker, found, team):
+            outcomes.extend(part)
+            done = len(outcomes.keys)
+            if config.stop_width and done < total and widest(rows, outcomes) <= config.stop_width:
+                found.notes.append(_stopped(judge, done, total))
+                return outcomes
     return outcomes
+
+
+def _round(
+    judge: Judge, first: int, count: int, state: Path | None, ticker: Ticker, found: Evaluation, team: Team
+) -> list[Outcomes]:
+    """The outcomes of as many batches as there are processes, in order; each process judges one."""
+
+    def file(number: int) -> Path | None:
+        return state / f"{judge.task.dataset}-{number:05d}.json" if state else None
+
+    header = {"config": judge.plan.hash, "weights": judge.subject.fingerprint}
+    mine, part = first + team.rank, None
+    if mine < count:
+        batch = judge.task.batch(mine, judge.plan.config.batch_size).to(judge.device)
+        wanted = judge.plan.config.examples if mine == 0 else 0
+        part = _one_batch(judge, batch, file(mine), header, ticker, found, wanted)
+    if team.size == 1:
+        assert part is not None
+        return [part]
+    told = [said for said in team.gather(part and part.to_json()) if said is not None]
+    parts = [Outcomes.from_json(said) for said in told]
+    for number, other in enumerate(parts, first):
+        if number != mine:
+            ticker.advance(judge.work_of(len(other.keys)))
+            if (path := file(number)) is not None and not path.is_file():  # nobody else's disk can be seen from here
+                write_outcomes(path, other, **header)
+    return parts
 
 
 def _one_batch(

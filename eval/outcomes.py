@@ -53,6 +53,40 @@ class Outcomes:
     notes: dict[Cell, list[str]] = field(default_factory=dict)
     scores: dict[Cell, list[float | None]] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, from which ``from_json`` restores this."""
+        cells = {
+            str(cell): {
+                "correct": ["".join("01"[ok] for ok in flags) for flags in draws],
+                "seconds": self.seconds[cell],
+                "notes": self.notes.get(cell, []),
+                **({"scores": self.scores[cell]} if cell in self.scores else {}),
+            }
+            for cell, draws in self.draws.items()
+        }
+        return {"keys": self.keys, "cells": cells}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Outcomes:
+        """The outcomes whose plain values these are.
+
+        Raises:
+            ValueError, KeyError, TypeError, AttributeError: they are not.
+        """
+        found = cls(keys=[str(key) for key in content["keys"]])
+        for text, value in content["cells"].items():
+            cell = Cell.parse(text)
+            found.draws[cell] = [[{"0": False, "1": True}[flag] for flag in flags] for flags in value["correct"]]
+            found.seconds[cell] = float(value["seconds"])
+            found.notes[cell] = [str(note) for note in value["notes"]]
+            if "scores" in value:
+                found.scores[cell] = [None if score is None else float(score) for score in value["scores"]]
+        lengths = {len(flags) for draws in found.draws.values() for flags in draws}
+        lengths |= {len(scores) for scores in found.scores.values()}
+        if lengths - {len(found.keys)}:
+            raise ValueError("flags or scores and keys differ in number")
+        return found
+
     @property
     def correct(self) -> dict[Cell, list[bool]]:
         """For each cell one flag per image: right in every draw."""
@@ -106,16 +140,7 @@ class Outcomes:
 
 def write_outcomes(path: Path, outcomes: Outcomes, **header: Any) -> None:
     """Write outcomes, all or nothing; ``header`` names what they belong to."""
-    cells = {
-        str(cell): {
-            "correct": ["".join("01"[ok] for ok in flags) for flags in draws],
-            "seconds": outcomes.seconds[cell],
-            "notes": outcomes.notes.get(cell, []),
-            **({"scores": outcomes.scores[cell]} if cell in outcomes.scores else {}),
-        }
-        for cell, draws in outcomes.draws.items()
-    }
-    content = {**header, "keys": outcomes.keys, "cells": cells}
+    content = {**header, **outcomes.to_json()}
     write_atomically(path, json.dumps({"digest": _digest(content), **content}))
 
 
@@ -130,21 +155,9 @@ def read_outcomes(path: Path, **header: Any) -> Outcomes:
         if content.get(name) != value:
             raise ConfigError(f"{path} belongs to another {name}; name another --out, or delete it")
     try:
-        outcomes = Outcomes(keys=[str(key) for key in content["keys"]])
-        for text, value in content["cells"].items():
-            cell = Cell.parse(text)
-            outcomes.draws[cell] = [[{"0": False, "1": True}[flag] for flag in flags] for flags in value["correct"]]
-            outcomes.seconds[cell] = float(value["seconds"])
-            outcomes.notes[cell] = [str(note) for note in value["notes"]]
-            if "scores" in value:
-                outcomes.scores[cell] = [None if score is None else float(score) for score in value["scores"]]
-        lengths = {len(flags) for draws in outcomes.draws.values() for flags in draws}
-        lengths |= {len(scores) for scores in outcomes.scores.values()}
-        if lengths - {len(outcomes.keys)}:
-            raise ValueError("flags or scores and keys differ in number")
+        return Outcomes.from_json(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _damaged(path, error) from error
-    return outcomes
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -71,6 +71,14 @@ class ClassificationTask:
         """
         yield from self._batches(SelectedImages(self.source, self.part), size)
 
+    def batch(self, number: int, size: int) -> ImageBatch:
+        """The batch that ``batches`` yields as ``number`` from 0.
+
+        Raises:
+            ValueError: as ``batches``.
+        """
+        return next(self._batches(SelectedImages(self.source, self.part[number * size : (number + 1) * size]), size))
+
     def whole_batches(self, size: int) -> Iterator[ImageBatch]:
         """As ``batches``, of all images, whichever shard was taken."""
         yield from self._batches(self.source, size)

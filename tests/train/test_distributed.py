@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from eval.results import read_results
 from modules.encoders.tiny import load_tiny
 from train.finetune import finetune
 from train.runs import Run
@@ -55,9 +56,23 @@ def test_two_processes_end_with_the_weights_of_one(run: Callable[..., Run], eval
     assert largest_difference(one, two) < 1e-5
     assert largest_difference(one, dict(load_tiny().image.visual.state_dict())) > 1e-4
     rows = (tmp_path / "two" / "results.jsonl").read_text().splitlines()
-    assert len(rows) == 8  # one checkpoint, judged by the first process alone
+    assert len(rows) == 8  # one checkpoint, judged by both processes together, written by the first
+    assert len(list((tmp_path / "two" / "state").glob("*/digits-0000[01].json"))) == 2
     assert len((tmp_path / "two" / "metrics.csv").read_text().splitlines()) == 3
     assert (tmp_path / "two" / "done").is_file()
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_an_evaluation_that_two_processes_share_leaves_their_training_alone(evaluation: str, tmp_path: Path) -> None:
+    told = overrides(*TWO, "trainer.checkpoint_every=1")
+    for name, judged in (("on", evaluation), ("off", "evaluation=null")):
+        ended = robustclip(tmp_path, "finetune", "fare_tiny_eps4", *told, judged, "--out", str(tmp_path / name))
+        assert ended.returncode == 0, ended.stderr
+    on, off = (load_file(tmp_path / name / "export" / "encoder.safetensors") for name in ("on", "off"))
+    assert largest_difference(on, off) == 0
+    steps = {row.step for row in read_results(tmp_path / "on" / "results.jsonl")}
+    assert steps == {1, 2} and not (tmp_path / "off" / "results.jsonl").exists()
 
 
 @pytest.mark.distributed
