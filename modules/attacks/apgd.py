@@ -39,6 +39,7 @@ class APGD(Attack):
         steps: gradient steps per run.
         targets: for targeted losses, how many of the most likely wrong classes to aim at, one after the other.
         restarts: independent runs (of every target).
+        random_start: start at a random point of the ball's surface, not at the image.
         larger_eps: under l1, spend 30 % of the steps in a ball three times as large and 30 % in one twice as large.
     """
 
@@ -51,13 +52,15 @@ class APGD(Attack):
         steps: int = 100,
         targets: int = 9,
         restarts: int = 1,
+        random_start: bool = True,
         larger_eps: bool = True,
     ) -> None:
         super().__init__(threat, restarts=restarts)
         if steps < 1 or targets < 1:
             raise ValueError(f"APGD takes at least one step and one target, not {steps} and {targets}")
         self.loss: APGDLoss = loss
-        self.steps, self.targets, self.larger_eps = steps, targets, larger_eps
+        self.steps, self.targets = steps, targets
+        self.random_start, self.larger_eps = random_start, larger_eps
 
     def label_losses(self, logits: Tensor, y: Tensor) -> list[tuple[LabelLoss, Labels]]:
         """The configured loss; for targeted ones one per target, ranked by the clean logits.
@@ -89,7 +92,7 @@ class APGD(Attack):
     def _perturb(self, loss: Loss, x: Tensor, stream: str) -> Tensor:
         if self.threat.norm == "l1":
             return self._perturb_l1(loss, x, stream)
-        start = (x + self.threat.sample_far(x, stream)).clamp(0.0, 1.0)
+        start = (x + self.threat.sample_far(x, stream)).clamp(0.0, 1.0) if self.random_start else x
         climb = DenseClimb(self.threat, x, start, *_value_and_grad(loss, start), steps=self.steps)
         return _run(climb, loss, self.steps).best
 
@@ -106,7 +109,7 @@ class APGD(Attack):
         early = min(math.ceil(0.3 * self.steps), (self.steps - 1) // 2) if self.larger_eps else 0
         threats = [(replace(self.threat, eps=k * self.threat.eps), early) for k in (3, 2)]
         threats = [*threats, (self.threat, self.steps - 2 * early)] if early else [(self.threat, self.steps)]
-        point = (x + threats[0][0].sample_far(x, stream)).clamp(0.0, 1.0)
+        point = (x + threats[0][0].sample_far(x, stream)).clamp(0.0, 1.0) if self.random_start else x
         for threat, steps in threats:
             if len(x) == 0:
                 break
