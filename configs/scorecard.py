@@ -33,7 +33,9 @@ def defense_name(tree: Mapping[str, Any]) -> str:
 
 
 def dataset_name(tree: Mapping[str, Any]) -> str:
-    """Under which name the images stand in the results: the last part of where they lie."""
+    """Under which name the images stand in the results: the catalog's, or the last part of where they lie."""
+    if tree["data"].get("dataset"):
+        return str(tree["data"]["dataset"]).rsplit("/", 1)[-1]
     shards = str(tree["data"]["shards"])
     return shards.rstrip("/").rsplit("/", 1)[-1] or shards
 

@@ -69,23 +69,24 @@ def open_images(
         skip_bad=skip_bad,
         max_pixels=max_pixels,
     )
-    source.shuffle, source.max_bad = reading.shuffle(index), reading.max_bad
-    source.check_share()
+    source.shuffle = reading.shuffle(index)
+    source.allow(reading.max_bad)
     return source
 
 
-def locate(shards: str, split: str, cache: ShardCache | None = None) -> Location:
+def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bool = False) -> Location:
     """The tars, class names and templates behind a folder or a brace expression.
 
     Args:
         shards, split: see ``open_images``.
         cache: for what lies elsewhere; None takes the user's.
+        ties: several classes may have one name.
 
     Raises:
         ValueError: neither; or its text files are faulty.
     """
     if is_address(shards):
-        return _elsewhere(expand(shards), cache or ShardCache())
+        return _elsewhere(expand(shards), cache or ShardCache(), ties)
     path = Path(shards).expanduser()
     if path.is_dir():
         folder = path / split
@@ -108,12 +109,12 @@ def locate(shards: str, split: str, cache: ShardCache | None = None) -> Location
     return Location(
         name=(near.parent if path.is_dir() else near).name or "shards",
         urls=urls,
-        classes=read_classes(classes) if classes else [],
+        classes=read_classes(classes, ties=ties) if classes else [],
         templates=read_templates(templates) if templates else list(DEFAULT_TEMPLATES),
     )
 
 
-def _elsewhere(urls: list[str], cache: ShardCache) -> Location:
+def _elsewhere(urls: list[str], cache: ShardCache, ties: bool) -> Location:
     beside, over = urls[0], above(urls[0])
     found = {
         name: small_file(cache, sibling(beside, name)) or small_file(cache, sibling(over, name))
@@ -123,19 +124,20 @@ def _elsewhere(urls: list[str], cache: ShardCache) -> Location:
     return Location(
         name=file_name(sibling(beside, "").split("?")[0].rstrip("/")) or "shards",
         urls=urls,
-        classes=read_classes(classes) if classes else [],
+        classes=read_classes(classes, ties=ties) if classes else [],
         templates=read_templates(templates) if templates else list(DEFAULT_TEMPLATES),
     )
 
 
-def read_classes(path: Path) -> list[str]:
+def read_classes(path: Path, *, ties: bool = False) -> list[str]:
     """The class names of a file, one a line.
 
     Raises:
-        ValueError: an empty line, or a name that stands on two lines.
+        ValueError: an empty line, or a name that stands on two lines where no ``ties`` are allowed.
     """
     names = _lines(path)
-    check_classes(names, f"'{path}'")
+    if not ties:
+        check_classes(names, f"'{path}'")
     return names
 
 

@@ -45,9 +45,10 @@ class Judge(Answers):
     """
 
     def __init__(self, encoder: ImageEncoder, plan: Plan, task: ClassificationTask, subject: Subject) -> None:
+        encoder = task.around(encoder)
         super().__init__(encoder, plan, task)
         self.subject = subject
-        self.notes: list[dict[str, Any]] = []
+        self.notes: list[dict[str, Any]] = task.notes()
         self.qualifiers = self._qualifiers()
         self.defenses = {name: plan.defend(name, encoder, task) for name in plan.config.defenses}
         self._draws: dict[str, int] = {}
@@ -56,12 +57,14 @@ class Judge(Answers):
         self._shared = any(cell.view == View.transfer for cell in self.cells)
 
     def _qualifiers(self) -> dict[str, str]:
-        """What the rows of defences with a prior must be read with."""
+        """What the rows of each defence must be read with: for the data's sake, and for its prior's."""
         names = [name for name in self.plan.config.defenses if self.plan.with_prior(name)]
         text = qualifier(self.encoder, self.plan, self.task, self.subject.fingerprint) if names else ""
         if text:
             self.notes.append({"title": f"{self.subject.encoder}: a prior of another encoder", "text": f"{text}."})
-        return dict.fromkeys(names, text) if text else {}
+        told = self.task.qualifiers
+        whole = {name: [*told, *([text] if name in names else [])] for name in self.plan.config.defenses}
+        return {name: "; ".join(filter(None, parts)) for name, parts in whole.items() if any(parts)}
 
     def _cells_of(self, name: str) -> Iterator[Cell]:
         eps, curve, defense = self.plan.threat.eps, self.plan.config.curve, self.defenses[name]
@@ -222,12 +225,7 @@ class Judge(Answers):
             self.defenses,
             lambda defense, x: self.logits(defense, few, x).argmax(dim=1),
             lambda: self.named(few, SCORE_DRAW),
-            partial(
-                Example,
-                encoder=self.subject.encoder,
-                norm=self.plan.threat.norm,
-                classes=self.task.head.classes,
-            ),
+            partial(Example, encoder=self.subject.encoder, norm=self.plan.threat.norm, classes=self.task.head.classes),
         )
 
     def rows(self) -> Rows:
@@ -247,4 +245,6 @@ class Judge(Answers):
             rejecting=[name for name, defense in self.defenses.items() if defense.rejects],
             cascade=config.cascade != "none",
             anytime=config.stop_width > 0,
+            resolution=self.task.resolution,
+            prompts=self.task.prompts,
         )

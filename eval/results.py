@@ -38,6 +38,8 @@ class Result:
         config: hash of the resolved configuration.
         artefact: a label that forbids reading the number as robustness, e.g. ``clipure-legacy``; empty if none.
         qualifier: what the number must be read with, e.g. that the prior belongs to another encoder; empty if nothing.
+        resolution: side in pixels of the images that were attacked; 0 where it is not known.
+        prompts: hash of class names and templates; empty where it is not known.
         cumulative: the attack met only what earlier attacks of its view left standing, and the value counts them too.
     """
 
@@ -62,6 +64,8 @@ class Result:
     artefact: str = ""
     cumulative: bool = False
     qualifier: str = ""
+    resolution: int = 0
+    prompts: str = ""
 
     @property
     def key(self) -> str:

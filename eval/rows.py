@@ -48,6 +48,8 @@ class Rows:
         rejecting: defences whose flagged images get no answer.
         cascade: rows count earlier attacks too.
         anytime: intervals that hold wherever an evaluation stops.
+        resolution: side in pixels of the images.
+        prompts: hash of class names and templates.
     """
 
     task: str
@@ -63,6 +65,8 @@ class Rows:
     rejecting: list[str] = field(default_factory=list)
     cascade: bool = False
     anytime: bool = False
+    resolution: int = 0
+    prompts: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which ``from_json`` restores this."""
@@ -144,6 +148,8 @@ class Rows:
             config=self.config,
             artefact=self.artefacts.get(cell.defense, ""),
             qualifier=self.qualifiers.get(cell.defense, ""),
+            resolution=self.resolution,
+            prompts=self.prompts,
             cumulative=self.cascade and not clean and cell.defense not in self.rejecting,
         )
 

@@ -128,6 +128,7 @@ def make_card(encoder: ImageEncoder, scoring: Scoring) -> tuple[Card, Evaluation
         ConfigError: the state belongs to another evaluation or is damaged.
         ValueError: a defence failed or returned nonsense.
     """
+    encoder = scoring.plan.tasks[0].around(encoder)  # once, so that defences are not built again for each part
     found = evaluate(encoder, scoring.plan, scoring.subject, state=_part(scoring, "main"), quiet=scoring.quiet)
     outcomes, rows = found.outcomes[scoring.dataset], found.rows[scoring.dataset]
     card = _numbers(scoring, outcomes, rows)

@@ -29,20 +29,27 @@ class TaskConfig:
     """Zero-shot classification of a data set.
 
     Attributes:
-        shards: as in ``DataConfig``.
-        split: the images that are judged.
+        shards: as in ``DataConfig``; with ``dataset`` also the folder that it was unpacked to.
+        dataset: a data set of the catalog, such as ``fare/cifar10`` (``robustclip data catalog`` lists them), which
+            says what is expected, where class names and templates come from, and at which size it is attacked.
+        split: the images that are judged; with ``dataset``, ``test`` means the one that its protocol judges.
         tune_split: other images, for what a defence calibrates.
         limit: so many images, a fixed fair choice; null takes all.
         ids: file with the names of the images to take, one a line; null takes all.
+        first: the first so many images of the list, or of all; null takes all.
         templates: prompts with ``{}``; null takes the set's own.
+        allow_count_mismatch: take a ``dataset`` with other numbers of images or classes; every row says so.
     """
 
     shards: str = MISSING
+    dataset: str | None = None
     split: str = "test"
     tune_split: str = "tune"
     limit: int | None = None
     ids: str | None = None
+    first: int | None = None
     templates: list[str] | None = None
+    allow_count_mismatch: bool = False
 
 
 @dataclass

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from configs.files import ConfigError
 from configs.schema import TaskConfig
 from data.batches import ImageBatch
+from data.benchmarks.opening import Benchmark
+from data.benchmarks.texts import prompts_hash
 from data.catalog import open_images
 from data.images import evaluation_batches
-from data.source import ImageSource, SelectedImages, choose_images, images_named
+from data.source import ImageSource, SelectedImages, choose_images
+from eval.tasks.benchmarks import listed, open_task
+from eval.texts import text_memory
 from modules.encoders.base import ImageEncoder
 from modules.encoders.clip import CLIP
+from modules.encoders.resized import Resized
 from modules.zero_shot import ZeroShotClassifier, ZeroShotHead, blank_embedding, zero_shot_head
 
 
@@ -29,6 +34,9 @@ class ClassificationTask:
         head: classes as directions.
         blank: [D] embedding of the templates with no class, for CLIPure-Cos.
         tuning: other images, for what a defence calibrates; None where the set has none.
+        resolution: side in pixels of the images; 0 where it is not known.
+        prompts: hash of class names and templates; empty where it is not known.
+        benchmark: what the catalog says of the set; None where the recipe names no set of it.
         part: positions of the images that are judged here; all of them unless a shard was taken.
     """
 
@@ -37,11 +45,15 @@ class ClassificationTask:
     head: ZeroShotHead
     blank: Tensor
     tuning: ImageSource | None
+    resolution: int = 0
+    prompts: str = ""
+    benchmark: Benchmark | None = None
 
     name = "classification"
 
     def __post_init__(self) -> None:
         self.part = range(len(self.source))
+        self._around: tuple[ImageEncoder, Resized] | None = None
 
     def __len__(self) -> int:
         return len(self.part)
@@ -90,6 +102,25 @@ class ClassificationTask:
                 raise ValueError(f"{self.dataset}: {key} has no label, and nothing can be right about it; leave it out")
             yield batch
 
+    @property
+    def qualifiers(self) -> list[str]:
+        """What every row must be read with."""
+        return list(self.benchmark.qualifiers) if self.benchmark else []
+
+    def notes(self) -> list[dict[str, Any]]:
+        """What a report says of the images."""
+        told = [*self.benchmark.qualifiers, *self.benchmark.notes] if self.benchmark else []
+        return [{"title": f"{self.dataset}: the data", "text": text.rstrip(".") + "."} for text in told]
+
+    def around(self, encoder: ImageEncoder) -> ImageEncoder:
+        """The encoder as it is judged here: where images are attacked at their own size, with the resize inside."""
+        if self.benchmark is None or not self.benchmark.native or isinstance(encoder, Resized):
+            return encoder
+        if self._around is None or self._around[0] is not encoder:
+            entry = self.benchmark.entry
+            self._around = encoder, Resized(encoder, size=self.resolution, antialias=entry.antialias)
+        return self._around[1]
+
     def classifier(self, encoder: ImageEncoder) -> ZeroShotClassifier:
         """Pixels to logits with this encoder."""
         return ZeroShotClassifier(encoder, self.head)
@@ -105,61 +136,71 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: b
         shuffle: go through the images in a random order, in which every beginning is a fair choice.
 
     Raises:
-        ConfigError: the set has no classes or no templates.
+        ConfigError: the set has no classes or no templates, or is not what the catalog expects.
         ValueError: what ``data.catalog.open_images`` and the head refuse.
     """
     assert clip.text is not None, "a task needs the text tower"
-    source = chosen_images(name, config, clip.image.image_size, shuffle=shuffle)
-    templates = config.templates or list(source.templates)
-    if not source.classes:
+    size = clip.image.image_size
+    benchmark = open_task(name, config, size) if config.dataset else None
+    whole = benchmark.source if benchmark else open_images(config.shards, config.split, size)
+    source = choose_images(listed(name, config, whole, benchmark), config.limit, shuffle=shuffle)
+    classes = benchmark.names if benchmark else source.classes
+    templates = benchmark.templates if benchmark else config.templates or list(source.templates)
+    _check_prompts(name, config, classes, templates)
+    tuning = _tuning_images(name, config, size)
+    ties = benchmark is not None and benchmark.entry.ties
+    memory = text_memory()
+    return ClassificationTask(
+        dataset=name,
+        source=source,
+        head=zero_shot_head(clip.text, classes, templates, logit_scale=clip.logit_scale, ties=ties, memory=memory),
+        blank=blank_embedding(clip.text, templates, memory=memory),
+        tuning=tuning and choose_images(tuning, config.limit),
+        resolution=benchmark.resolution if benchmark else size,
+        prompts=prompts_hash(classes, templates),
+        benchmark=benchmark,
+    )
+
+
+def _check_prompts(name: str, config: TaskConfig, classes: list[str], templates: list[str]) -> None:
+    if not classes:
         raise ConfigError(f"tasks.{name}: {config.shards} names no classes; put a classnames.txt beside the shards")
-    if len(source.classes) == 1:
+    if len(classes) == 1:
         raise ConfigError(
-            f"tasks.{name}: {config.shards} has 1 class, {source.classes[0]!r}; nothing can be mistaken for another, "
+            f"tasks.{name}: {config.shards} has 1 class, {classes[0]!r}; nothing can be mistaken for another, "
             "name a set with at least 2"
         )
     if not templates:
         raise ConfigError(
             f"tasks.{name}: {config.shards} has no templates; say tasks.{name}.templates=['a photo of a {{}}.']"
         )
-    tuning = None
-    if config.tune_split != config.split:
-        try:
-            tuning = open_images(config.shards, config.tune_split, clip.image.image_size)
-        except ValueError:
-            tuning = None  # not every set has a tuning split; who needs one says so
-    return ClassificationTask(
-        dataset=name,
-        source=source,
-        head=zero_shot_head(clip.text, source.classes, templates, logit_scale=clip.logit_scale),
-        blank=blank_embedding(clip.text, templates),
-        tuning=tuning and choose_images(tuning, config.limit),
-    )
 
 
-def chosen_images(name: str, config: TaskConfig, image_size: int | None, *, shuffle: bool = False) -> ImageSource:
+def _tuning_images(name: str, config: TaskConfig, image_size: int) -> ImageSource | None:
+    """Other images than those that are judged; None where the set has none: who needs them says so."""
+    if config.tune_split == config.split:
+        return None
+    try:
+        if config.dataset:
+            return open_task(name, config, image_size, split=config.tune_split).source
+        return open_images(config.shards, config.tune_split, image_size)
+    except ValueError:
+        return None
+
+
+def chosen_images(name: str, config: TaskConfig, image_size: int, *, shuffle: bool = False) -> ImageSource:
     """The images that a recipe's task judges.
 
     Args:
         name: of the data set in the results.
         config: what the recipe says.
-        image_size: side in pixels; None keeps the pictures' own sizes.
+        image_size: side in pixels that the model takes.
         shuffle: as for ``classification_task``.
 
     Raises:
-        ConfigError: the list of images cannot be read.
+        ConfigError: the list of images cannot be read, or the data is not what the catalog expects.
         ValueError: what ``data.catalog.open_images`` refuses, or the list names images that are not there.
     """
-    source = open_images(config.shards, config.split, image_size)
-    return choose_images(_listed(name, config, source), config.limit, shuffle=shuffle)
-
-
-def _listed(name: str, config: TaskConfig, source: ImageSource) -> ImageSource:
-    """The images of the recipe's list, where it names one."""
-    if config.ids is None:
-        return source
-    try:
-        keys = [line.strip() for line in Path(config.ids).read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"tasks.{name}.ids: {config.ids} cannot be read ({error})") from error
-    return images_named(source, keys, f"tasks.{name}.ids: {config.ids}")
+    benchmark = open_task(name, config, image_size) if config.dataset else None
+    source = benchmark.source if benchmark else open_images(config.shards, config.split, image_size)
+    return choose_images(listed(name, config, source, benchmark), config.limit, shuffle=shuffle)

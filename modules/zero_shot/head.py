@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.perturb.losses import at_least_single
+from modules.zero_shot.memory import TextMemory
 
 BLANK_PROMPT = "a photo of a."
 """The class-free prompt of CLIPure's abstract."""
@@ -48,36 +49,60 @@ class ZeroShotHead(nn.Module):
         return logits
 
 
-def class_embeddings(text: Texts, classes: Sequence[str], templates: Sequence[str]) -> Tensor:
+def class_embeddings(
+    text: Texts,
+    classes: Sequence[str],
+    templates: Sequence[str],
+    *,
+    ties: bool = False,
+    memory: TextMemory | None = None,
+) -> Tensor:
     """[K, D] mean over the templates of each class's normalised text embeddings, normalised.
 
     Args:
         text: the text tower.
         classes: K names.
         templates: with one ``{}`` each.
+        ties: classes may read the same, and then nothing tells them apart.
+        memory: of what the tower has said before.
 
     Raises:
         ValueError: no class, no template, a template without ``{}``, or two classes that read the same.
     """
-    _check(classes, templates)
+    _check(classes, templates, ties)
     prompts = [template.format(name) for name in classes for template in templates]
-    z = torch.cat([text.encode_text(prompts[i : i + 256]) for i in range(0, len(prompts), 256)])
-    return F.normalize(z.view(len(classes), len(templates), -1).mean(dim=1), dim=-1)
+
+    def ask() -> Tensor:
+        z = torch.cat([text.encode_text(prompts[i : i + 256]) for i in range(0, len(prompts), 256)])
+        return F.normalize(z.view(len(classes), len(templates), -1).mean(dim=1), dim=-1)
+
+    return memory.recall(text, "classes", (classes, templates), ask, texts=len(prompts)) if memory else ask()
 
 
-def blank_embedding(text: Texts, templates: Sequence[str]) -> Tensor:
+def blank_embedding(text: Texts, templates: Sequence[str], *, memory: TextMemory | None = None) -> Tensor:
     """[D] mean of the templates' normalised embeddings with the class left out, as released CLIPure-Cos has it."""
-    return text.encode_text([template.format("") for template in templates]).mean(dim=0)
+
+    def ask() -> Tensor:
+        return text.encode_text([template.format("") for template in templates]).mean(dim=0)
+
+    return memory.recall(text, "blank", (templates,), ask) if memory else ask()
 
 
 def zero_shot_head(
-    text: Texts, classes: Sequence[str], templates: Sequence[str], *, logit_scale: float
+    text: Texts,
+    classes: Sequence[str],
+    templates: Sequence[str],
+    *,
+    logit_scale: float,
+    ties: bool = False,
+    memory: TextMemory | None = None,
 ) -> ZeroShotHead:
     """The head of a list of classes; arguments as in ``class_embeddings``."""
-    return ZeroShotHead(class_embeddings(text, classes, templates), classes, logit_scale=logit_scale)
+    weights = class_embeddings(text, classes, templates, ties=ties, memory=memory)
+    return ZeroShotHead(weights, classes, logit_scale=logit_scale)
 
 
-def _check(classes: Sequence[str], templates: Sequence[str]) -> None:
+def _check(classes: Sequence[str], templates: Sequence[str], ties: bool) -> None:
     if not classes or not templates:
         raise ValueError(f"zero-shot needs classes and templates, not {len(classes)} and {len(templates)}")
     for template in templates:
@@ -85,6 +110,6 @@ def _check(classes: Sequence[str], templates: Sequence[str]) -> None:
             raise ValueError(f"template {template!r} must hold one {{}} for the class")
     seen: dict[str, int] = {}
     for number, name in enumerate(classes):
-        if name in seen:
+        if name in seen and not ties:
             raise ValueError(f"classes {seen[name]} and {number} are both {name!r}; their prompts are identical")
         seen[name] = number

@@ -1,0 +1,1 @@
+"""The catalog of benchmark data sets: what is known of each, and how it is opened."""

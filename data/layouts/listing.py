@@ -1,0 +1,146 @@
+"""What every layout comes to: keys, labels, class names, and a way to each picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.batches import ImageSample
+from data.source import ImageSource, check_label
+from data.transforms import DecodeError, Interpolation, decode_image, resize_and_crop
+
+MAX_FILE_BYTES = 256 * 1024**2
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a picture becomes the pixels that are judged.
+
+    Attributes:
+        size: side of the crop; None keeps the picture as it is.
+        resize: length of the shorter side before the crop; None means ``size``.
+        interpolation: filter of the scaling.
+    """
+
+    size: int | None = None
+    resize: int | None = None
+    interpolation: Interpolation = "bicubic"
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The pictures of one split.
+
+    Attributes:
+        keys: N unique names, sorted unless the data set has an order of its own.
+        labels: N class indices.
+        classes: names as the data set has them, by label.
+        picture: index -> picture.
+        layout: in words, for the record.
+    """
+
+    keys: Sequence[str]
+    labels: Sequence[int]
+    classes: Sequence[str]
+    picture: Callable[[int], Image.Image]
+    layout: str = ""
+
+
+class ListedImages(ImageSource):
+    """The pictures of a listing.
+
+    Args:
+        listing: of the pictures.
+        framing: see there.
+        name: for reports.
+    """
+
+    def __init__(self, listing: Listing, framing: Framing, *, name: str) -> None:
+        super().__init__(name=name, keys=listing.keys, classes=listing.classes, templates=())
+        self.listing, self.framing = listing, framing
+        self.labels = [int(label) for label in listing.labels]
+        if not len(self.keys) == len(self.labels) == len(set(self.keys)):
+            raise ValueError(f"'{name}' needs a label and a unique key for each of its {len(self.keys)} pictures")
+        for key, label in zip(self.keys, self.labels, strict=True):
+            check_label(label, len(self.classes), f"sample '{key}' of '{name}'")
+
+    def __getitem__(self, index: int) -> ImageSample:
+        framing = self.framing
+        try:
+            image = self.listing.picture(index)
+            x = resize_and_crop(image, framing.size, interpolation=framing.interpolation, resize=framing.resize)
+        except DecodeError as error:
+            where = f"{self.keys[index]} of '{self.name}'"
+            raise DecodeError(error.reason, f"{error.detail}; {where}" if error.detail else where) from error
+        return ImageSample(x, self.labels[index], self.keys[index])
+
+
+@dataclass(frozen=True, eq=False)
+class FilePictures:
+    """Pictures in files, decoded when asked for."""
+
+    paths: Sequence[Path]
+
+    def __call__(self, index: int) -> Image.Image:
+        """The picture of a file.
+
+        Raises:
+            DecodeError: it cannot be read or decoded.
+        """
+        path = self.paths[index]
+        try:
+            if path.stat().st_size > MAX_FILE_BYTES:
+                raise DecodeError("too many pixels", f"a file of {path.stat().st_size} bytes")
+            content = path.read_bytes()
+        except OSError as error:
+            raise DecodeError("unreadable", error.strerror or type(error).__name__) from error
+        return decode_image(content)
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayPictures:
+    """Pictures in an array [N, H, W, 3] or [N, H, W] of uint8, perhaps in a file."""
+
+    pixels: np.ndarray
+
+    def __call__(self, index: int) -> Image.Image:
+        """The picture of a row."""
+        return Image.fromarray(np.ascontiguousarray(self.pixels[index]))
+
+
+def place(root: Path, inner: str) -> Path | None:
+    """Where ``inner`` lies, for a user who named its parent, itself, or a folder within it; None where nowhere."""
+    parts = Path(inner).parts
+    for skipped in range(len(parts) + 1):
+        found = root.joinpath(*parts[skipped:])
+        if tuple(root.parts[len(root.parts) - skipped :]) == parts[:skipped] and found.exists():
+            return found
+    return None
+
+
+def text_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not empty.
+
+    Raises:
+        ValueError: it is not UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is not UTF-8 text; fetch it again") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def need(path: Path) -> Path:
+    """The path itself, which has to be there.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not path.exists():
+        raise ValueError(f"no '{path}', which this layout has; unpack the data set again")
+    return path
