@@ -18,6 +18,7 @@ from configs.load import config_hash, plain
 from configs.schema import EvaluateConfig
 from eval.prior_origin import PriorOrigin
 from eval.tasks.classification import ClassificationTask, classification_task
+from eval.texts import blank_prompt
 from modules.attacks.base import Attack
 from modules.defenses.base import Defense, View
 from modules.encoders.base import ImageEncoder
@@ -146,8 +147,7 @@ def _defences(
 ) -> Callable[[str, ImageEncoder, ClassificationTask], Defense]:
     assert clip.text is not None
     original = _original(config)
-    blank = clip.text.encode_text([config.blank_prompt])[0]
-    tokens = clip.text.token_states([config.blank_prompt])
+    blank, tokens = blank_prompt(clip.text, config.blank_prompt)
 
     def defend(name: str, encoder: ImageEncoder, task: ClassificationTask) -> Defense:
         node = component(config.defenses[name], name)
