@@ -38,6 +38,7 @@ for command in (
     training.finetune,
     training.embed,
     training.prior,
+    training.replay,
     judging.evaluate,
     judging.scorecard,
     judging.tune,

@@ -33,11 +33,22 @@ class SeedEveryBatch(Callback):
         """Seed them."""
         step, number = self._place
         self._place = (trainer.global_step, number + 1 if step == trainer.global_step else 0)
-        place = (self.seed, *self._place, trainer.global_rank)
-        value = int(noise.keys_of(["batch/{}/{}/{}/{}".format(*place)]))
-        torch.manual_seed(value)
-        np.random.seed(value % 2**32)
-        random.seed(value)
+        seed_generators(self.seed, *self._place, trainer.global_rank)
+
+
+def seed_generators(seed: int, step: int, number: int, rank: int) -> None:
+    """Seed all of them for a batch.
+
+    Args:
+        seed: of the run.
+        step: finished optimizer steps.
+        number: of the batch within its step, from 0.
+        rank: of the process.
+    """
+    value = int(noise.keys_of([f"batch/{seed}/{step}/{number}/{rank}"]))
+    torch.manual_seed(value)
+    np.random.seed(value % 2**32)
+    random.seed(value)
 
 
 def state_of_generators() -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from launch.commands.words import DryRun, Out, Overrides, Recipe, typed
+
+_KEYS = "[KEY=VALUE]..."
 
 
 def demo(
@@ -62,6 +65,30 @@ def prior(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run:
     from launch.job import run_job
 
     run_job("prior", recipe, overrides or [], out, dry_run=dry_run, command=typed())
+
+
+def replay(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finetune or prior run.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="What is different here, e.g. data.shards=… or trainer.accelerator=cpu", metavar=_KEYS),
+    ] = None,
+    step: Annotated[int | None, typer.Option("--step", help="Which; by default the newest that was noted.")] = None,
+    retrain: Annotated[int, typer.Option("--retrain", help="Steps that may be trained anew to get there.")] = 200,
+    gradients: Annotated[int, typer.Option("--gradients", help="Samples whose gradient is computed.")] = 256,
+    worst: Annotated[int, typer.Option("--worst", help="Samples that are shown in pictures.")] = 4,
+    processes: Annotated[int | None, typer.Option("--processes", help="How many shared the step.")] = None,
+) -> None:
+    """Compute a step of a training once more, and say which samples are to blame.
+
+    Steps that were left out or stood out are noted in the run; any other one can be named too.
+
+    Example: robustclip replay runs/fare --step 1200
+    """
+    from launch.replay import run_replay
+
+    numbers = {"step": step, "retrain": retrain, "gradients": gradients, "worst": worst, "processes": processes}
+    run_replay(run, overrides or [], numbers)
 
 
 def plan(
