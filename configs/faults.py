@@ -16,6 +16,7 @@ from configs.files import ConfigError
 from configs.schema import EvaluateConfig, ViewName
 from configs.strategies import strategy_faults
 from configs.targets import target_faults
+from configs.trackers import tracker_faults
 from modules.encoders.base import ImageEncoder
 from modules.perturb.threat import Threat
 
@@ -73,6 +74,10 @@ def _training_faults(kind: str, tree: Any) -> list[str]:
     precision = str(tree["trainer"]["precision"])
     if precision not in _PRECISIONS:
         faults.append(f"trainer.precision: {precision!r} is not to be had; choose one of: {', '.join(_PRECISIONS)}")
+    peak = tree["trainer"]["peak_tflops"]
+    if isinstance(peak, int | float) and not peak > 0:
+        faults.append(f"trainer.peak_tflops is {peak}; it must be above 0, such as 989")
+    faults += tracker_faults(tree["trainer"])
     return faults + _spike_faults(tree["trainer"]) + strategy_faults(kind, tree["trainer"])
 
 

@@ -16,9 +16,14 @@ _DONE = "done"
 _PLACE = (
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
     *("data.workers", "data.cache", "data.cache_dir"),
+    *("trainer.peak_tflops", "trainer.trackers", "trainer.tracker_options"),
 )
 """Where a run is computed, not what: it may go on elsewhere."""
-_LEFT = (".config.yaml.*", ".env.json.*", ".metrics.csv.*", "checkpoints/.*.tmp", "export/.*.tmp")
+_LEFT = (
+    *(".config.yaml.*", ".env.json.*", ".metrics.csv.*", ".perf.csv.*", ".metrics.jsonl.*", ".trackers.json.*"),
+    "checkpoints/.*.tmp",
+    "export/.*.tmp",
+)
 """What a killed process was writing; its names are those of ``write_atomically`` and ``WholeFiles``."""
 
 

@@ -13,22 +13,29 @@ import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.io import AsyncCheckpointIO
+from pytorch_lightning.profilers import Profiler
 
 from configs.files import ConfigError
 from configs.schema import OptimizerConfig, TrainerConfig
 from data.pairs import Pairs
+from data.targeted import TargetedImages
 from modules.lightning.optim import OptimizerSettings
 from train.agreement import go_on_together
 from train.broken_steps import SkipBrokenSteps, Watch
-from train.callbacks import MetricsTable, SaveCheckpoints, StepProgress
+from train.callbacks import SaveCheckpoints
 from train.checkpoint_io import WholeFiles
 from train.datamodules import PositionedData
 from train.draws import SeedEveryBatch
+from train.metrics import MetricsTable
+from train.perf import Speedometer
+from train.progress import StepProgress
 from train.runs import Run
 from train.samples import RecordSamples
 from train.spikes import LossSpikes
 from train.strategies import strategy_of
 from train.survival import LeaveInTime
+from train.trackers import Trackers
+from train.work import sample_flops
 
 QUIET = (
     ".*does not have many workers.*",
@@ -93,27 +100,31 @@ def fit(
         seed=run.config.seed,
         accumulate=config.accumulate,
     )
-    callbacks = [*callbacks, *_own_callbacks(run, title)]
+    flops = sample_flops(module, targets=isinstance(source, TargetedImages))
+    speed = Speedometer(flops=flops, peak=config.peak_tflops, precision=config.precision)
+    callbacks = [*callbacks, *_own_callbacks(run, title, speed)]
     with warnings.catch_warnings():
         for message in QUIET:
             warnings.filterwarnings("ignore", message)
-        trainer = build_trainer(config, max_steps, callbacks, run.folder, kind=kind)
+        trainer = build_trainer(config, max_steps, callbacks, run.folder, kind=kind, profiler=speed)
         go_on_together(trainer, module, run.newest_checkpoint)
         with _interruptible():
             trainer.fit(module, datamodule=data, weights_only=True)
     return trainer
 
 
-def _own_callbacks(run: Run, title: str) -> list[Callback]:
+def _own_callbacks(run: Run, title: str, speed: Speedometer) -> list[Callback]:
     config: TrainerConfig = run.config.trainer
     leave = LeaveInTime(run.checkpoints, every=config.checkpoint_every)
     spikes = None if config.spikes is None else LossSpikes(config.spikes)
     watch = Watch(config.skips, spikes, config.skip_spikes)
+    trackers = Trackers(run.folder, run.config) if config.trackers else None
     return [
         SeedEveryBatch(run.config.seed),
         *([RecordSamples(run.folder)] if config.record_samples else []),
         SkipBrokenSteps(run.folder, seed=run.config.seed, watch=watch, leave=leave),
-        MetricsTable(run.folder / "metrics.csv", every=config.log_every),
+        *([trackers] if trackers else []),
+        MetricsTable(run.folder / "metrics.csv", every=config.log_every, speed=speed, tell=trackers and trackers.tell),
         StepProgress(title),
         SaveCheckpoints(run.checkpoints, every=config.checkpoint_every, keep=config.keep, keep_hours=config.keep_hours),
         leave,
@@ -140,6 +151,7 @@ def build_trainer(
     folder: Path,
     *,
     kind: str = "finetune",
+    profiler: Profiler | None = None,
 ) -> pl.Trainer:
     """The Trainer of a recipe.
 
@@ -161,6 +173,7 @@ def build_trainer(
             callbacks=list(callbacks),
             plugins=[AsyncCheckpointIO(WholeFiles()) if config.save_async else WholeFiles()],
             default_root_dir=folder,
+            profiler=profiler,
             logger=False,
             enable_checkpointing=True,
             enable_progress_bar=False,

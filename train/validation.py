@@ -11,8 +11,8 @@ from pytorch_lightning.callbacks import Callback
 from data.pairs import Pairs
 from eval.prior_health import progress_line
 from modules.lightning.prior_training import PriorTraining
-from train.callbacks import MetricsTable
 from train.datamodules import one_pass, whole_batches
+from train.metrics import MetricsTable
 
 
 class Validate(Callback):

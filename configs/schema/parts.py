@@ -103,7 +103,10 @@ class TrainerConfig:
         keep: newest checkpoints that are kept; -1 keeps all.
         keep_hours: of the older ones, one of every so many hours is kept too; null keeps none.
         save_async: write checkpoints while the training goes on, from a copy in memory.
-        log_every: steps between lines of metrics.csv.
+        log_every: steps between lines of metrics.csv, perf.csv and metrics.jsonl.
+        peak_tflops: rate of one device at its best, for ``perf/mfu``; null takes that of known GPUs in half precision.
+        trackers: any of ``tensorboard``, ``wandb``, ``mlflow``, told every line and every evaluated checkpoint.
+        tracker_options: by tracker: ``wandb`` has project, entity, offline; ``mlflow`` experiment, uri.
         record_samples: every process notes which samples it reads, in ``samples-rank0.csv`` and so on.
     """
 
@@ -124,4 +127,7 @@ class TrainerConfig:
     keep_hours: float | None = None
     save_async: bool = False
     log_every: int = 10
+    peak_tflops: float | None = None
+    trackers: list[str] = field(default_factory=list)
+    tracker_options: dict[str, Any] = field(default_factory=dict)
     record_samples: bool = False

@@ -16,6 +16,7 @@ from modules.attacks.pgd import PGD
 from modules.encoders.base import FrozenReference, ImageEncoder, frozen
 from modules.lightning.optim import OptimizerSettings
 from modules.lightning.sharding import gathered, is_sharded, shard, whole_state
+from modules.lightning.watch import Climb, StepWatch, embedding_of
 from modules.objectives.base import Batch, Objective
 
 
@@ -64,6 +65,7 @@ class AdversarialFineTuning(pl.LightningModule):
         self._student = (student or encoder,)  # the same weights, so neither
         self.objective, self.attack, self.settings = objective, attack, settings
         self.seed, self.identity = seed, identity or {}
+        self.watch = StepWatch()
         self._losses: list[Tensor] = []
 
     @property
@@ -98,14 +100,32 @@ class AdversarialFineTuning(pl.LightningModule):
         keys = noise.keys_of(batch.key, device=batch.x.device)
         with noise.samples(keys, seed=self.seed, draw=step), gathered(self.encoder), frozen(self.encoder):
             loss = self.objective.inner(self.student, self.reference, batch)
-            return self.attack.perturb(loss, batch.x, "inner")
+            if not self.watch.wanted:
+                return self.attack.perturb(loss, batch.x, "inner")
+            climb = Climb(loss)
+            x_adv = self.attack.perturb(climb, batch.x, "inner")
+            highest = getattr(self.attack, "keep", "last") == "best"
+            self.watch.note("train/attack_gain", climb.gain(x_adv, highest=highest))
+            return x_adv
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean outer loss at the perturbed images."""
         x_adv = self.perturb(batch, self.global_step)
-        loss = self.objective.outer(self.student, self.reference, batch, x_adv).mean()
+        loss = self._outer(batch, x_adv).mean()
         self._log_loss(loss.detach(), batch_idx)
         return loss
+
+    def _outer(self, batch: Batch, x_adv: Tensor) -> Tensor:
+        """The outer loss [B]; by the way, how near perturbed embeddings come to the original ones of clean images."""
+        wanted = self.watch.wanted
+        with (
+            embedding_of(self.student, x_adv, wanted=wanted) as z,
+            embedding_of(self.reference, batch.x, wanted=wanted) as z0,
+        ):
+            losses = self.objective.outer(self.student, self.reference, batch, x_adv)
+        if z and z0:  # an objective may do without one of them
+            self.watch.note("train/cosine", F.cosine_similarity(z[0].float(), z0[0].float()))
+        return losses
 
     def _log_loss(self, loss: Tensor, batch_idx: int) -> None:
         """Log the mean over a step's batches and over the processes, once a step."""

@@ -16,8 +16,8 @@ from configs.schema import ModelConfig
 from eval.evaluate import fingerprint, load_model, load_subject
 from eval.results import read_results
 from modules.encoders.tiny import load_tiny
-from train.callbacks import MetricsTable
 from train.finetune import finetune
+from train.metrics import MetricsTable
 from train.runs import open_run
 
 SMALL = [

@@ -108,7 +108,7 @@ def test_validation_comes_before_the_first_step_now_and_then_and_after_the_last(
     assert list(column(run, "val/loss")) == [0, 4, 6] == list(column(run, "val/loss_live"))
     assert list(column(run, "train/loss")) == [1, 2, 3, 4, 5, 6]
     names = (run / "metrics.csv").read_text().splitlines()[0].split(",")
-    assert names[:3] == ["step", "train/loss", "lr"] and len(names) == 3 + 9
+    assert names[:4] == ["step", "train/loss", "lr", "train/grad_norm"] and len(names) == 4 + 9
     assert column(run, "val/loss")[0] == column(run, "val/loss_live")[0] > 1  # both are the untrained prior's
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from data.sample import digits
-from train.callbacks import MetricsTable
 from train.datamodules import one_pass, whole_batches
+from train.metrics import MetricsTable
 from train.validation import Validate
 
 NOTHING: Any = None
