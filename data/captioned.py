@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from data.batches import ImageSample, StackedSamples
+from data.batches import ImageSample
 from data.images import ImageSource, ShardImages
 from data.sample import caption_of, check_captionable
 
@@ -23,7 +23,7 @@ class CaptionedImages(ImageSource):
     def __init__(self, source: ImageSource) -> None:
         check_captionable(source)
         super().__init__(name=source.name, keys=source.keys, classes=source.classes, templates=source.templates)
-        self.source, self.shuffle = source, source.shuffle
+        self.source, self.shuffle, self.bad_samples = source, source.shuffle, source.bad_samples
 
     def __getitem__(self, index: int) -> ImageSample:
         return self._captioned(self.source[index])
@@ -31,12 +31,8 @@ class CaptionedImages(ImageSource):
     def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
         """The samples at ``indices``, in that order."""
         samples = self.source.__getitems__(indices)
-        named = map(self._captioned, samples)
-        return StackedSamples(named, samples.x) if isinstance(samples, StackedSamples) else list(named)
-
-    def bad(self) -> dict[str, int]:
-        """As the source."""
-        return self.source.bad()
+        samples[:] = map(self._captioned, samples)  # in place: the list may know them as one tensor
+        return samples
 
     def fetcher(self) -> Callable[[int], None] | None:
         """As the source."""

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from data.bad_samples import BadSamples
 from data.batches import ImageSample
 from data.keys import ChosenKeys, ShardKeys
 from data.plan import sample_indices
@@ -25,6 +26,7 @@ class ImageSource(Dataset[ImageSample]):
         shuffle: how training goes through it, as ``PositionBatches`` takes it.
         classes: class names in the order of the labels; empty where pictures have no labels.
         templates: prompts with ``{}`` for the class name.
+        bad_samples: those found bad, by their places in the source that reads them; None where none is passed over.
     """
 
     def __init__(self, *, name: str, keys: Sequence[str], classes: Sequence[str], templates: Sequence[str]) -> None:
@@ -34,6 +36,7 @@ class ImageSource(Dataset[ImageSample]):
         self.shuffle: bool | ShardOrder = True
         self.classes = list(classes)
         self.templates = list(templates)
+        self.bad_samples: BadSamples | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -47,7 +50,7 @@ class ImageSource(Dataset[ImageSample]):
 
     def bad(self) -> dict[str, int]:
         """How many samples have been found bad and passed over so far, by reason."""
-        return {}
+        return {} if self.bad_samples is None else self.bad_samples.by_reason()
 
     def fetcher(self) -> Callable[[int], None] | None:
         """What has a shard at hand, by number; None where none has to be fetched."""
@@ -146,7 +149,7 @@ class SelectedImages(ImageSource):
         chosen = np.asarray(indices, dtype=np.int64)
         keys = ChosenKeys(source.keys, chosen)
         super().__init__(name=source.name, keys=keys, classes=source.classes, templates=source.templates)
-        self.source, self.indices = source, chosen
+        self.source, self.indices, self.bad_samples = source, chosen, source.bad_samples
         if isinstance(source.shuffle, ShardOrder) and (np.diff(chosen) > 0).all():
             self.shuffle = source.shuffle.of_some(chosen)
 
@@ -156,10 +159,6 @@ class SelectedImages(ImageSource):
     def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
         """The samples at ``indices``, in that order."""
         return self.source.__getitems__(self.indices[list(indices)].tolist())
-
-    def bad(self) -> dict[str, int]:
-        """As the source, which may have other users."""
-        return self.source.bad()
 
     def fetcher(self) -> Callable[[int], None] | None:
         """As the source."""

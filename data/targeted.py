@@ -24,7 +24,7 @@ class TargetedImages(ImageSource):
 
     def __init__(self, source: ImageSource) -> None:
         super().__init__(name=source.name, keys=source.keys, classes=source.classes, templates=source.templates)
-        self.source, self.shuffle = source, source.shuffle
+        self.source, self.shuffle, self.bad_samples = source, source.shuffle, source.bad_samples
 
     def __getitem__(self, index: int) -> ImageSample:
         return self._targeted(index, self.source[index])
@@ -40,10 +40,6 @@ class TargetedImages(ImageSource):
         while self.keys[at] != sample.key:  # a good picture stands in for bad ones before it
             at = (at + 1) % len(self)
         return replace(sample, target=self.targets[at])
-
-    def bad(self) -> dict[str, int]:
-        """As the source."""
-        return self.source.bad()
 
     def fetcher(self) -> Callable[[int], None] | None:
         """As the source."""

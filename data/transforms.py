@@ -18,7 +18,6 @@ Interpolation = Literal["bicubic", "bilinear"]
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM")
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "ppm", "pgm"})
 MAX_PIXELS = 178_956_970 // 2
-DECODE_REASONS = ("empty", "not an image", "too many pixels", "undecodable")
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
