@@ -18,9 +18,11 @@ from pytorch_lightning.profilers import Profiler
 from configs.files import ConfigError
 from configs.schema import OptimizerConfig, TrainerConfig
 from data.pairs import Pairs
+from data.source import ImageSource
 from data.targeted import TargetedImages
 from modules.lightning.optim import OptimizerSettings
 from train.agreement import go_on_together
+from train.bad_samples import CountBadSamples
 from train.broken_steps import SkipBrokenSteps, Watch
 from train.callbacks import SaveCheckpoints
 from train.checkpoint_io import WholeFiles
@@ -102,7 +104,7 @@ def fit(
     )
     flops = sample_flops(module, targets=isinstance(source, TargetedImages))
     speed = Speedometer(flops=flops, peak=config.peak_tflops, precision=config.precision)
-    callbacks = [*callbacks, *_own_callbacks(run, title, speed)]
+    callbacks = [*callbacks, *_counting(source, run), *_own_callbacks(run, title, speed)]
     with warnings.catch_warnings():
         for message in QUIET:
             warnings.filterwarnings("ignore", message)
@@ -129,6 +131,12 @@ def _own_callbacks(run: Run, title: str, speed: Speedometer) -> list[Callback]:
         SaveCheckpoints(run.checkpoints, every=config.checkpoint_every, keep=config.keep, keep_hours=config.keep_hours),
         leave,
     ]
+
+
+def _counting(source: Pairs, run: Run) -> list[Callback]:
+    found = source.bad_samples if isinstance(source, ImageSource) else None
+    every = run.config.trainer.checkpoint_every
+    return [] if found is None else [CountBadSamples(run.folder, found, checkpoint_every=every)]
 
 
 @contextmanager
