@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
 import typer
 
+from data.parent import end_with_parent
 from launch.commands import judging, training
 from launch.commands.data import data_app
 from launch.errors import explain, say
@@ -63,6 +65,8 @@ def main() -> None:
     # OpenMP threads that wait by spinning starve each other where cores are shared; read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.update(adopt())
+    if "LOCAL_RANK" in os.environ:  # a launcher started this process and would end it
+        end_with_parent(signal.SIGTERM)
     heed_the_warning(next((word for word in sys.argv[1:] if not word.startswith("-")), ""))
     debug = "--debug" in sys.argv
     try:

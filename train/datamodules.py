@@ -15,6 +15,7 @@ from configs.schema import DataConfig
 from data.batches import collate_embeddings, collate_images
 from data.loader import position_loader
 from data.pairs import Pairs
+from data.parent import end_with_parent
 from data.plan import PositionBatches
 from data.reading import Reading
 from data.source import ImageSource
@@ -65,6 +66,7 @@ class PositionedData(pl.LightningDataModule):
 
 def leave_signals(worker: int) -> None:
     """What a queue tells a whole group of processes, those that train answer; they still need what readers read."""
+    end_with_parent(signal.SIGKILL)
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
