@@ -107,7 +107,10 @@ def evaluate_checkpoint(
 
 
 def write_judged(out: Path, plan: Plan, found: Evaluation, subject: Subject, shard: tuple[int, int] = (1, 1)) -> None:
-    """Write, per data set, which images were right, with what ``eval.merge`` and a comparison need to know."""
+    """Write, per data set, which images were right, with what ``eval.merge`` and a comparison need to know.
+
+    Of a data set of the catalog also what was opened: counts, hashes, class names and templates.
+    """
     for task in plan.tasks:
         write_outcomes(
             out / f"{PREFIX}{task.dataset}.json",
@@ -120,6 +123,9 @@ def write_judged(out: Path, plan: Plan, found: Evaluation, subject: Subject, sha
             total=len(task.source) if shard != (1, 1) else len(found.outcomes[task.dataset].keys),
             images=digest_of(task.source.keys),
         )
+        if task.benchmark is not None:
+            record = {**task.benchmark.record(), "names": task.benchmark.names, "templates": task.benchmark.templates}
+            write_atomically(out / f"data-{task.dataset}.json", json.dumps(record, indent=1))
 
 
 def write_evaluation(out: Path, found: Evaluation, earlier: Sequence[Result] = ()) -> None:

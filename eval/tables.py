@@ -222,6 +222,8 @@ def terminal_table(rows: Sequence[Result]) -> Table:
             Text(points(row.gap)),
         )
         previous = row
+    said = _unique(f"! {r.dataset}: {r.qualifier}" for r in rows if r.qualifier)
+    table.caption = Text("\n".join(map(plain, said)), style="magenta") if said else None
     return table
 
 

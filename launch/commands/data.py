@@ -79,3 +79,18 @@ def data_check(
     code = check_data(shards, split, workers=workers, as_json=as_json, cache_gib=cache, cache_dir=cache_dir)
     if code:
         raise SystemExit(code)
+
+
+@data_app.command("catalog")
+def data_catalog(
+    name: Annotated[str | None, typer.Argument(help="All that is known of one, such as fare/cifar10.")] = None,
+    protocol: Annotated[str | None, typer.Option("--protocol", help="fare, ttc, robustbench, …")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print plain values.")] = False,
+) -> None:
+    """List the benchmark data sets that are known, with expected counts and what they need.
+
+    Example: robustclip data catalog --protocol fare
+    """
+    from launch.catalog import show_catalog
+
+    show_catalog(name, protocol, as_json=as_json)
