@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from configs.files import ConfigError
 from configs.schema import DataConfig
+from configs.schema.prior import PriorDataConfig
 from data.batches import collate_embeddings, collate_images
 from data.loader import position_loader
 from data.pairs import Pairs
@@ -71,7 +72,7 @@ def leave_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def reading_of(config: DataConfig) -> Reading:
+def reading_of(config: DataConfig | PriorDataConfig) -> Reading:
     """How a recipe has its pictures read.
 
     Raises:

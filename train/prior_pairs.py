@@ -15,6 +15,7 @@ from data.source import ImageSource
 from eval.evaluate import fingerprint, load_model
 from modules.encoders.clip import CLIP, load_clip
 from modules.prior.pair_encoder import PairEncoder
+from train.datamodules import reading_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def _open(config: PriorConfig, where: str) -> Pairs:
             )
         clip = load_clip(model.name, model.pretrained, image_size=model.image_size, weights=False)
         size = clip.image.image_size
-    return open_pairs(where, data.split, size, skip_bad=data.skip_bad, normalise=data.normalise)
+    return open_pairs(
+        where, data.split, size, skip_bad=data.skip_bad, normalise=data.normalise, reading=reading_of(data)
+    )
 
 
 def _lacking(source: Pairs, config: PriorConfig) -> set[str]:

@@ -57,6 +57,7 @@ class PriorDataConfig:
         validation: so many pairs are held out, or a folder of other ones; 0 validates nothing.
         tokens: condition on the states of the text tokens too; false conditions on the text embedding alone.
         skip_bad: train on without pictures that do not decode (counted).
+        max_bad, order, window, cache, cache_dir: of pictures, as in DataConfig.
         normalise: scale the embeddings of ``parquet_npy`` to unit length.
         same_encoder: you know that ``model`` made the embeddings of ``parquet_npy``; the prior then belongs to it, and
             to an unknown encoder otherwise.
@@ -69,6 +70,11 @@ class PriorDataConfig:
     validation: int | str = 0
     tokens: bool = True
     skip_bad: bool = False
+    max_bad: float = 0.01
+    order: Literal["samples", "shards"] | None = None
+    window: int = 8
+    cache: float = 100.0
+    cache_dir: str | None = None
     normalise: bool = False
     same_encoder: bool = False
     batch_size: int = 256
