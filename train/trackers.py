@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -132,16 +134,20 @@ def _wandb(folder: Path, known: str | None, step: int, options: dict[str, Any]) 
     import wandb  # pyright: ignore[reportMissingImports]
 
     name = f"{folder.resolve().parent.name}/{folder.resolve().name}"
-    settings = wandb.Settings(console="off")  # the terminal stays ours
-    return WandbLogger(name=name, save_dir=folder, id=known or wandb.util.generate_id(), settings=settings, **options)
+    settings = wandb.Settings(console="off", quiet=True)  # the terminal stays ours
+    return WandbLogger(name=name, save_dir=folder, id=known or secrets.token_hex(4), settings=settings, **options)
 
 
 def _mlflow(folder: Path, known: str | None, step: int, options: dict[str, Any]) -> Logger:
-    place = folder.resolve()
+    place, uri = folder.resolve(), options.get("uri") or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None:
+        os.environ.setdefault(
+            "MLFLOW_ALLOW_FILE_STORE", "true"
+        )  # it needs no server, and newer versions want to be told
     return MLFlowLogger(
         experiment_name=options.get("experiment", "robustclip"),
         run_name=f"{place.parent.name}/{place.name}",
-        tracking_uri=options.get("uri"),
+        tracking_uri=uri,
         save_dir=str(place / "mlruns"),
         run_id=known,
     )
