@@ -12,6 +12,7 @@ import typer
 from data.parent import end_with_parent
 from launch.commands import judging, training
 from launch.commands.data import data_app
+from launch.commands.selftest import selftest_app
 from launch.errors import explain, say
 from launch.launchers.commands import launch_app
 from launch.launchers.preemption import heed_the_warning
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(launch_app, name="launch")
 app.add_typer(model_app, name="model")
+app.add_typer(selftest_app, name="selftest")
 for command in (
     training.demo,
     training.pretrain,
@@ -42,6 +44,7 @@ for command in (
     training.prior,
     training.replay,
     judging.evaluate,
+    judging.watch,
     judging.scorecard,
     judging.tune,
     judging.report,

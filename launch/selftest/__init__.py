@@ -1,0 +1,1 @@
+"""``robustclip selftest``: whether a training really survives here, on this machine and with these libraries."""
