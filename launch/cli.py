@@ -44,7 +44,6 @@ for command in (
     training.prior,
     training.replay,
     judging.evaluate,
-    judging.watch,
     judging.scorecard,
     judging.tune,
     judging.report,
