@@ -17,8 +17,8 @@ def flowers102(root: Path, split: str) -> Listing | None:
     folder = place(root, "flowers-102/jpg")
     if folder is None or split not in _FLOWER_SPLITS:
         return None
-    labels = _field(folder.parent / "imagelabels.mat", "labels").ravel().astype(int)
-    chosen = np.sort(_field(folder.parent / "setid.mat", _FLOWER_SPLITS[split]).ravel().astype(int))
+    labels = np.ravel(_field(folder.parent / "imagelabels.mat", "labels")).astype(int)
+    chosen = np.sort(np.ravel(_field(folder.parent / "setid.mat", _FLOWER_SPLITS[split])).astype(int))
     if len(chosen) and not 1 <= chosen[0] <= chosen[-1] <= len(labels):
         raise ValueError(f"'{folder.parent / 'setid.mat'}' names picture {chosen[-1]} of {len(labels)}")
     keys = [f"image_{number:05d}.jpg" for number in chosen]

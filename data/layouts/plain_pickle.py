@@ -96,14 +96,25 @@ def _build(name: str, stack: list[Any]) -> None:
         stack[-1].update(_pairs(taken))
     elif name == "REDUCE":
         arguments, made = stack.pop(), stack.pop()
-        if not isinstance(made, _Made) or made.name not in {*_ARRAY, "numpy dtype", "_codecs encode"}:
-            raise _RefusedError(f"a call of {made.name!r}" if isinstance(made, _Made) else "a call")
-        stack.append(_Made(made.name, arguments))
+        stack.append(_called(made, arguments))
     elif name == "BUILD":
         state = stack.pop()
         stack[-1].state = state
     else:
         raise _RefusedError(f"the step {name}")
+
+
+def _called(made: Any, arguments: tuple[Any, ...]) -> Any:
+    """What a call stands for; only those that make an array, its type, or bytes."""
+    if not isinstance(made, _Made):
+        raise _RefusedError("a call")
+    if made.name == "_codecs encode":  # how newer Pythons write bytes for old protocols
+        return str(arguments[0]).encode("latin-1")
+    if made.name == "__builtin__ bytes" and not arguments:
+        return b""
+    if made.name not in {*_ARRAY, "numpy dtype"}:
+        raise _RefusedError(f"a call of {made.name!r}")
+    return _Made(made.name, arguments)
 
 
 def _since_mark(stack: list[Any]) -> list[Any]:
@@ -127,8 +138,6 @@ def _plain(value: Any) -> Any:
         return tuple(_plain(inner) for inner in value)
     if not isinstance(value, _Made):
         return value
-    if value.name == "_codecs encode":  # how newer Pythons write bytes for old protocols
-        return str(value.arguments[0]).encode("latin-1")
     if value.name not in _ARRAY or value.state is None:
         raise _RefusedError(f"a {value.name!r}")
     _, shape, dtype, fortran, data = value.state
