@@ -65,3 +65,40 @@ def consolidate(
     from launch.consolidation import consolidate as run_consolidation
 
     print(run_consolidation(source, target))
+
+
+@model_app.command("inspect")
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file or folder of weights, anyone's.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, shapes too, as JSON.")] = False,
+) -> int:
+    """Say what a file of weights is, without running anything in it; exit code 2 where it would run code.
+
+    Example: robustclip model inspect fare_eps_4.pt
+    """
+    from launch.exchange.inspection_page import run_inspection
+
+    return run_inspection(file, as_json=as_json)
+
+
+@model_app.command("export")
+def export(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A checkpoint, a model's name, or the folder of a run.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="New file or folder.")],
+    to: Annotated[str, typer.Option("--to", help="open-clip, visual-pt, hub, robustbench or clip-benchmark.")],
+    model: Annotated[str | None, typer.Option("--model", help="Base of the weights, where they do not say.")] = None,
+    pretrained: Annotated[str | None, typer.Option("--pretrained", help="Tag of the base's weights.")] = None,
+    image_size: Annotated[int | None, typer.Option("--image-size", help="Where it is not the base's own.")] = None,
+    unrelated: Annotated[bool, typer.Option("--unrelated", help="The weights need not be near the base's.")] = False,
+    results: Annotated[list[Path] | None, typer.Option("--results", help="Run whose numbers the card shows.")] = None,
+    licence: Annotated[str, typer.Option("--licence", help="Of the weights, for the card.")] = "",
+) -> None:
+    """Write weights or results as others read them: open_clip's folder, LLaVA's tower, a hub folder with its card.
+
+    Example: robustclip model export encoder.safetensors my-clip --to hub --results runs/evaluate/20260101-120000
+    """
+    from launch.exchange.export import run_export
+    from launch.exchange.subject import Wanted
+
+    wanted = Wanted(model, pretrained, image_size, unrelated)
+    run_export(source, target, to, wanted=wanted, results=results or [], licence=licence)

@@ -100,7 +100,12 @@ def models_like(state: Mapping[str, Tensor]) -> list[str]:
         return [f"timm/vit_{size}_patch{found.patch_size}_{found.image_size}"] if known else []
     import open_clip
 
-    fit = [name for name in open_clip.list_models() if _fits(found, open_clip.get_model_config(name) or {}, state)]
+    from modules.encoders.tiny import ARCHITECTURE
+
+    configs = {"tiny": ARCHITECTURE} | {
+        name: open_clip.get_model_config(name) or {} for name in open_clip.list_models()
+    }
+    fit = [name for name, config in configs.items() if _fits(found, config, state)]
     return sorted(fit, key=lambda name: (len(name), name))  # the plain ones first
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import collections
 import io
 import os
 import pickle
-import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,53 +15,19 @@ import packaging.version
 import pytest
 import torch
 
-from modules.prior.convert_source import release_of
 from modules.inert_pickle import Inert, read_inert
+from modules.prior.convert_source import release_of
+from tests.modules.evil import ATTACKS, Calls, archive_of
 from tests.modules.prior.goldens import FOLDER
 
 
-class Calls:
-    """Pickles as a call."""
-
-    def __init__(self, function: Any, *arguments: Any) -> None:
-        self.function, self.arguments = function, arguments
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return self.function, self.arguments
-
-
-def _write(path: Path, pickled: bytes) -> Path:
-    """A file of torch.save whose pickle is another one."""
-    torch.save({"w": torch.ones(2)}, path)
-    with zipfile.ZipFile(path) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in entries.items():
-            archive.writestr(name, pickled if name.endswith("data.pkl") else content)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("attack", "told"),
-    [
-        (lambda mark: Calls(os.system, f"touch {mark}"), "posix.system"),
-        (lambda mark: Calls(eval, f"open({str(mark)!r}, 'w')"), "builtins.eval"),
-        (lambda mark: Calls(builtins.exec, f"open({str(mark)!r}, 'w')"), "builtins.exec"),
-        (lambda mark: Calls(subprocess.check_call, ["touch", str(mark)]), "check_call"),
-        (lambda mark: Calls(getattr, Calls(__import__, "os"), "system"), "builtins.getattr"),
-        (lambda mark: Calls(open, str(mark), "w"), "open"),
-        (lambda mark: {"model": [{"a": (Calls(os.system, f"touch {mark}"),)}]}, "posix.system"),
-        (lambda mark: Calls(collections.OrderedDict, Calls(os.system, f"touch {mark}")), "posix.system"),
-        (lambda mark: Calls(packaging.version.Version, Calls(os.system, f"touch {mark}")), "posix.system"),
-        (lambda mark: Calls(torch.load, str(mark)), "torch.serialization.load"),
-    ],
-)
+@pytest.mark.parametrize(("attack", "told"), ATTACKS)
 def test_a_file_that_names_code_is_refused_by_that_name_and_runs_nothing(
     attack: Callable[[Path], Any], told: str, tmp_path: Path
 ) -> None:
     mark = tmp_path / "mark"
     evil = pickle.dumps(attack(mark), 2)
-    file = _write(tmp_path / "evil.pth", evil)
+    file = archive_of(tmp_path / "evil.pth", evil)
     with pytest.raises(ValueError, match=rf"evil\.pth was refused: it names .*{told}, which could run code"):
         read_inert(file)
     assert not mark.exists()
@@ -80,28 +44,28 @@ def test_no_path_leads_on_from_an_allowed_name(name: str, tmp_path: Path) -> Non
     module = "collections" if name.startswith("Ordered") else "torch._utils"
     text = f"\x80\x04\x8c{chr(len(module))}{module}\x8c{chr(len(name))}{name}\x93.".encode("latin-1")
     with pytest.raises(ValueError, match=f"it names {module}.{name}"):
-        read_inert(_write(tmp_path / "evil.pth", text))
+        read_inert(archive_of(tmp_path / "evil.pth", text))
 
 
 def test_a_refused_name_cannot_write_on_the_terminal(tmp_path: Path) -> None:
     text = b"\x80\x04\x8c\x02os\x8c\x07\x1b[2J\na.\x93."
     with pytest.raises(ValueError, match="it names") as refused:
-        read_inert(_write(tmp_path / "evil.pth", text))
+        read_inert(archive_of(tmp_path / "evil.pth", text))
     assert str(refused.value).isprintable()
 
 
 def test_a_stand_in_cannot_be_called_and_imports_nothing(tmp_path: Path) -> None:
     called = b"\x80\x02cpytorch_warmup.base\nLinearWarmup\n)R)R."  # made, and then called
     with pytest.raises(ValueError, match="is damaged: TypeError"):
-        read_inert(_write(tmp_path / "evil.pth", called))
+        read_inert(archive_of(tmp_path / "evil.pth", called))
     unknown = b"\x80\x02cpytorch_warmup.nowhere\nNothing\n(K\x01tR."
-    read = read_inert(_write(tmp_path / "kept.pth", unknown))
+    read = read_inert(archive_of(tmp_path / "kept.pth", unknown))
     assert isinstance(read, Inert) and read.arguments == (1,) and read.name == "pytorch_warmup.nowhere.Nothing"
 
 
 def test_attributes_that_a_file_sets_on_a_table_are_ignored(tmp_path: Path) -> None:
     table = b"\x80\x02ccollections\nOrderedDict\n)R}U\x05itemsK\x01sb."
-    read = read_inert(_write(tmp_path / "t.pth", table))
+    read = read_inert(archive_of(tmp_path / "t.pth", table))
     assert read == {} and list(read.items()) == []
 
 
@@ -152,7 +116,7 @@ def test_every_form_of_a_stored_version_gives_its_numbers(release: tuple[int, ..
     text = ".".join(map(str, release))
     installed = pickle.dumps(packaging.version.Version(text), 2)
     for i, form in enumerate((_old(release), _slots(release), installed, pickle.dumps(text, 2))):
-        assert release_of(read_inert(_write(tmp_path / f"{i}.pth", form))) == release
+        assert release_of(read_inert(archive_of(tmp_path / f"{i}.pth", form))) == release
     assert release_of(None) is None
     assert release_of(f"{text}.dev0") == release
 
@@ -185,7 +149,7 @@ def _damage(path: Path, kind: str) -> Path:
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr("archive/constants.pkl", b"\x80\x02N.")
     elif kind == "pickle":
-        _write(path, b"\x80\x02}q")
+        archive_of(path, b"\x80\x02}q")
     return path
 
 

@@ -1,0 +1,1 @@
+"""Models in and out: what a file is, and files for others."""
