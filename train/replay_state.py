@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.callbacks import Callback
 
 from configs.files import ConfigError
 from data.catalog import open_images
@@ -19,6 +20,7 @@ from data.loader import position_loader
 from data.pairs import Pairs
 from data.plan import PositionBatches
 from data.source import ImageSource
+from data.targeted import TargetedImages
 from eval.evaluate import load_model
 from modules.checkpoint import is_whole
 from modules.lightning.finetuning import AdversarialFineTuning
@@ -27,6 +29,7 @@ from train import finetune, prior
 from train.datamodules import collate_of, reading_of
 from train.prior_pairs import prior_pairs
 from train.runs import Run
+from train.targets import FrozenTargets
 from train.trainer import build_trainer, fit
 
 Module = AdversarialFineTuning | PriorTraining
@@ -90,13 +93,17 @@ def before_step(run: Run, step: int, *, kind: str, most: int, out: Path) -> Befo
             f"anew and at most {most} may; say --retrain {anew}, or a step up to {at + most + 1}"
         )
     config = alone(run.config)
-    module, source = _built(kind, config)
+    module, source, callbacks = _built(kind, config)
     found = Before(module, source, step, checkpoint, anew)
+    trainer = build_trainer(config.trainer, step, [], out, kind=kind)
     if anew:
-        found.repeats = _train_on(found, _Again(out, config, finished=False), kind, run.folder / "metrics.csv")
-    elif checkpoint is not None:
-        module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
-    trainer = build_trainer(config.trainer, max(step, 1), [], out, kind=kind)
+        again = _Again(out, config, finished=False)
+        found.repeats = _train_on(found, again, callbacks, kind, run.folder / "metrics.csv")
+    else:
+        for callback in callbacks:
+            callback.setup(trainer, module, "fit")
+        if checkpoint is not None:
+            module.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"])
     device = trainer.strategy.root_device
     module.to(device)
     if isinstance(module, AdversarialFineTuning):
@@ -108,8 +115,8 @@ def before_step(run: Run, step: int, *, kind: str, most: int, out: Path) -> Befo
 def checkpoint_before(run: Run, step: int) -> tuple[Path | None, int]:
     """The newest whole checkpoint from before a step, and the steps done by then; damaged ones are told."""
     for path in sorted(run.checkpoints.glob("step=*.ckpt"), reverse=True):
-        at = int(path.stem.partition("=")[2])
-        if at >= step:
+        number = path.stem.removeprefix("step=")
+        if not number.isdigit() or (at := int(number)) >= step:
             continue
         if is_whole(path):
             return path, at
@@ -120,22 +127,27 @@ def checkpoint_before(run: Run, step: int) -> tuple[Path | None, int]:
 def alone(config: Any) -> Any:
     """The config for one process on one device, which the same steps of the same data go through."""
     settings = replace(config.trainer, devices=1, num_nodes=1, strategy="auto", save_async=False, keep=1)
+    settings = replace(settings, keep_best=None, trackers=[], record_samples=False)  # nobody is told
     changed = copy.copy(config)
     changed.trainer = settings
     return changed
 
 
-def _built(kind: str, config: Any) -> tuple[Module, Pairs]:
+def _built(kind: str, config: Any) -> tuple[Module, Pairs, list[Callback]]:
     if kind == "prior":
         pairs = prior_pairs(config)
-        return prior.build_module(config, pairs), pairs.train
+        return prior.build_module(config, pairs), pairs.train, []
     clip, data = load_model(config.model), config.data
     size, reading = clip.image.image_size, reading_of(data)
     source = open_images(data.shards, data.split, size, skip_bad=data.skip_bad, reading=reading)
-    return finetune.build_module(config, clip, source), source
+    module = finetune.build_module(config, clip, source)
+    if data.targets is None:
+        return module, source, []
+    source = TargetedImages(source)
+    return module, source, [FrozenTargets(source, module.reference.encoder, config)]
 
 
-def _train_on(before: Before, again: _Again, kind: str, metrics: Path) -> bool | None:
+def _train_on(before: Before, again: _Again, callbacks: list[Callback], kind: str, metrics: Path) -> bool | None:
     """Train up to the step, and say whether the losses on the way are those of the run."""
     again.first = before.checkpoint
     shutil.rmtree(again.folder, ignore_errors=True)
@@ -143,7 +155,8 @@ def _train_on(before: Before, again: _Again, kind: str, metrics: Path) -> bool |
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint.*")  # they moved no weight
             title = f"train up to step {before.step}"
-            fit(before.module, before.source, again, max_steps=before.step - 1, title=title, kind=kind)
+            steps = before.step - 1
+            fit(before.module, before.source, again, max_steps=steps, title=title, kind=kind, callbacks=callbacks)
         first = before.step - before.anew
         mine, theirs = losses_of(again.folder / "metrics.csv"), losses_of(metrics)
     finally:

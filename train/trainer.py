@@ -23,6 +23,7 @@ from data.targeted import TargetedImages
 from modules.lightning.optim import OptimizerSettings
 from train.agreement import go_on_together
 from train.bad_samples import CountBadSamples
+from train.best import BestCheckpoint
 from train.broken_steps import SkipBrokenSteps, Watch
 from train.callbacks import SaveCheckpoints
 from train.checkpoint_io import WholeFiles
@@ -128,7 +129,13 @@ def _own_callbacks(run: Run, title: str, speed: Speedometer) -> list[Callback]:
         *([trackers] if trackers else []),
         MetricsTable(run.folder / "metrics.csv", every=config.log_every, speed=speed, tell=trackers and trackers.tell),
         StepProgress(title),
-        SaveCheckpoints(run.checkpoints, every=config.checkpoint_every, keep=config.keep, keep_hours=config.keep_hours),
+        SaveCheckpoints(
+            run.checkpoints,
+            every=config.checkpoint_every,
+            keep=config.keep,
+            keep_hours=config.keep_hours,
+            best=BestCheckpoint(run.folder, config.keep_best) if config.keep_best else None,
+        ),
         leave,
     ]
 

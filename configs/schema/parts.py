@@ -102,6 +102,8 @@ class TrainerConfig:
         checkpoint_every: steps between checkpoints; the last step always has one.
         keep: newest checkpoints that are kept; -1 keeps all.
         keep_hours: of the older ones, one of every so many hours is kept too; null keeps none.
+        keep_best: the checkpoint with the best value of a number stays too, and ``checkpoints/best.json`` names it:
+            ``val/loss``, ``eval/…/robust_accuracy``, ``min train/attack_gain``; the smallest loss, else the largest.
         save_async: write checkpoints while the training goes on, from a copy in memory.
         log_every: steps between lines of metrics.csv, perf.csv and metrics.jsonl.
         peak_tflops: rate of one device at its best, for ``perf/mfu``; null takes that of known GPUs in half precision.
@@ -125,6 +127,7 @@ class TrainerConfig:
     checkpoint_every: int = 1000
     keep: int = -1
     keep_hours: float | None = None
+    keep_best: str | None = None
     save_async: bool = False
     log_every: int = 10
     peak_tflops: float | None = None

@@ -99,14 +99,17 @@ def test_an_inner_loss_rises_and_each_gradient_is_that_of_its_sample(trained: Tr
     assert share.samples[3].gradient_norm == pytest.approx(float(norm), rel=1e-4)
 
 
-@pytest.mark.parametrize("overrides", [["trainer.accumulate=2"], ["trainer.precision=bf16-mixed"]])
-def test_accumulated_batches_and_half_precision_come_back_too(
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", [["trainer.accumulate=2"], ["trainer.precision=bf16-mixed"], ["data.targets"]])
+def test_accumulated_batches_half_precision_and_stored_targets_come_back_too(
     overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = captured(open_run("fare", config(*overrides), tmp_path / "run"), monkeypatch)
+    said = [f"{name}={tmp_path}/targets" if name == "data.targets" else name for name in overrides]
+    trained = captured(open_run("fare", config(*said), tmp_path / "run"), monkeypatch)
     found = replay(trained.run, "finetune", Wishes(4))
     assert found.before.anew == 1 and found.before.repeats is True
     assert torch.equal(x_adv_of(found), trained.x_adv[4])
+    assert torch.equal(x_adv_of(replay(trained.run, "finetune", Wishes(3))), trained.x_adv[3])
 
 
 @pytest.fixture
@@ -141,6 +144,7 @@ def test_the_sample_that_broke_a_step_is_found_and_alone_to_blame(bad_sample: st
         assert picture.size[0] > 500 and len(picture.convert("RGB").getcolors(1 << 20) or []) > 10
 
 
+@pytest.mark.slow
 def test_a_fault_that_was_not_in_the_samples_is_not_blamed_on_them(tmp_path: Path) -> None:
     run = open_run("fare", config(), tmp_path / "run")
     original = plant(AdversarialFineTuning, {"what": "gradient", "step": 2})
@@ -153,6 +157,7 @@ def test_a_fault_that_was_not_in_the_samples_is_not_blamed_on_them(tmp_path: Pat
     assert found.to_blame == [] and found.same_samples is True
 
 
+@pytest.mark.slow
 def test_a_step_that_was_left_out_on_the_way_is_left_out_again(bad_sample: str, tmp_path: Path) -> None:
     run = open_run("fare", config("trainer.checkpoint_every=5"), tmp_path / "run")
     finetune(run)
@@ -176,6 +181,7 @@ def test_two_processes_are_replayed_one_after_the_other(trained: Trained) -> Non
         replay(trained.run, "finetune", Wishes(3, processes=3))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over(trained: Trained, tmp_path: Path, capsys: Any) -> None:
     import shutil
 
