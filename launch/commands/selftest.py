@@ -14,6 +14,7 @@ selftest_app = typer.Typer(
 
 Quick = Annotated[bool, typer.Option("--quick", help="Under a minute on two CPU cores.")]
 Out = Annotated[Path | None, typer.Option("--out", help="New folder for the runs and selftest.json.")]
+Plant = Annotated[str, typer.Option("--plant", help="See it fail: forgotten-draws, lost-batch or orphan.")]
 
 
 @selftest_app.command()
@@ -43,4 +44,16 @@ def resume(
 
     how = {"strategy": strategy, "plant": plant}
     if not run_resume(words or [], out, quick=quick, processes=processes, kills=kills, seed=seed, **how):
+        raise SystemExit(1)
+
+
+@selftest_app.command()
+def distributed(quick: Quick = False, plant: Plant = "", out: Out = None) -> None:
+    """Stop, kill and move processes of a training, here: what the others do, which samples they read, how it ends.
+
+    Example: robustclip selftest distributed --quick
+    """
+    from launch.selftest.command import run_distributed
+
+    if not run_distributed(out, quick=quick, plant=plant):
         raise SystemExit(1)

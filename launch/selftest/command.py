@@ -13,9 +13,11 @@ from typing import Any
 from configs.files import ConfigError
 from eval.progress import Ticker
 from launch.selftest.check import Check, show, write_checks
+from launch.selftest.distributed import count_of, distributed
 from launch.selftest.planted import FAULTS
 from launch.selftest.recipe import disturbed
 from launch.selftest.resume import Resume
+from launch.selftest.stage import Stage
 from launch.selftest.start import Starter
 
 _KILLS, _FEW = 50, 6
@@ -41,8 +43,7 @@ def run_resume(
     count = kills if kills is not None else _FEW if quick else _KILLS
     if count < 1 or processes < 1:
         raise ConfigError("--kills and --processes must be at least 1")
-    if how["plant"] and how["plant"] not in FAULTS:
-        raise ConfigError(f"unknown fault {how['plant']!r}; choose one of: {', '.join(FAULTS)}")
+    _refuse_unknown(how["plant"])
     recipe, overrides = _split(words)
     training = disturbed(
         recipe, overrides, steps=min(max(3 * count, 8), 100), processes=processes, strategy=how["strategy"]
@@ -53,6 +54,29 @@ def run_resume(
         checks = test.checks(count, seed, ticker)
     about = {"training": list(training.words), "processes": processes, "kills": count, "seed": seed, "quick": quick}
     return _verdict("resume", checks, folder, {**about, "planted": how["plant"] or None}, begin)
+
+
+def run_distributed(out: Path | None, *, quick: bool, plant: str) -> bool:
+    """Whether several processes survive together what happens to one of them; printed and written.
+
+    Args:
+        out: folder for the runs and ``selftest.json``.
+        quick: without what takes long, and processes that start at once.
+        plant: a fault that must be found.
+
+    Raises:
+        ConfigError: an unknown fault, or a folder with other files.
+    """
+    _refuse_unknown(plant)
+    folder, begin = _new_folder(out, "distributed"), time.monotonic()
+    with Starter(forked=quick) as starter, Ticker("selftest distributed", count_of(quick)) as ticker:
+        checks = distributed(Stage(starter, folder, quick, plant), ticker)
+    return _verdict("distributed", checks, folder, {"quick": quick, "planted": plant or None}, begin)
+
+
+def _refuse_unknown(plant: str) -> None:
+    if plant and plant not in FAULTS:
+        raise ConfigError(f"unknown fault {plant!r}; choose one of: {', '.join(FAULTS)}")
 
 
 def _verdict(name: str, checks: Sequence[Check], folder: Path, about: dict[str, Any], begin: float) -> bool:

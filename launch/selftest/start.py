@@ -95,7 +95,10 @@ class Starter:
             self._context = multiprocessing.get_context("forkserver")
             self._context.set_forkserver_preload(_READY)
             first = self._context.Process(target=int)
-            first.start()
+            try:
+                first.start()
+            except (EOFError, ConnectionError) as error:
+                raise RuntimeError("the process that others are forked from ended; leave out --quick") from error
             first.join()
             self.known = set(marked(self.mark))
         return self
