@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from data.addresses import check_address, is_address
+from data.addresses import check_address, is_address, shown
 from data.manifest import describe, new_folder, write_manifest, write_text
 from data.progress import track
 from data.shard_index import FORMAT
@@ -68,11 +68,21 @@ def _split_folder(folder: Path) -> list[str]:
     return [str(path) for path in paths]
 
 
-def stream(urls: Sequence[str], rejected: Counter[str] | None = None) -> Iterator[dict[str, Any]]:
+def stream(
+    urls: Sequence[str],
+    rejected: Counter[str] | None = None,
+    *,
+    opened: Callable[[str], BinaryIO] | None = None,
+) -> Iterator[dict[str, Any]]:
     """The samples one after the other, {"__key__": str, extension: bytes}, without an index.
 
     Members of a sample must lie side by side, as webdataset wants it.  Refused members are skipped;
     they and the faults of damaged shards are counted in ``rejected`` by reason.
+
+    Args:
+        urls: of the shards.
+        rejected: is counted in.
+        opened: gives the file of a shard, where its address is no path.
 
     Raises:
         ValueError: a damaged shard, when no ``rejected`` is given.
@@ -81,12 +91,12 @@ def stream(urls: Sequence[str], rejected: Counter[str] | None = None) -> Iterato
 
     counts = Counter() if rejected is None else rejected
 
-    def contents(path: Path) -> Iterator[dict[str, Any]]:
-        with path.open("rb") as file:
-            for member in members(path, counts):
+    def contents(url: str) -> Iterator[dict[str, Any]]:
+        with opened(url) if opened else Path(url).open("rb") as file:
+            for member in members(Path(shown(url)), counts, file=file):
                 file.seek(member.offset)
                 name = f"{member.key}.{member.ext}"
-                yield {"fname": name, "data": file.read(member.size), "__url__": str(path)}
+                yield {"fname": name, "data": file.read(member.size), "__url__": url}
 
     def duplicate(_: Exception) -> bool:
         counts["duplicate member"] += 1
@@ -94,7 +104,7 @@ def stream(urls: Sequence[str], rejected: Counter[str] | None = None) -> Iterato
 
     for url in urls:
         try:
-            for sample in group_by_keys(contents(Path(url)), handler=duplicate):
+            for sample in group_by_keys(contents(url), handler=duplicate):
                 yield {name: value for name, value in sample.items() if name != "__url__"}
         except (ShardError, OSError):
             if rejected is None:

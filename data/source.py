@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data.bad_samples import BadSamples
+from data.bad_samples import Found
 from data.batches import ImageSample
 from data.keys import ChosenKeys, ShardKeys
 from data.plan import sample_indices
@@ -36,7 +36,7 @@ class ImageSource(Dataset[ImageSample]):
         self.shuffle: bool | ShardOrder = True
         self.classes = list(classes)
         self.templates = list(templates)
-        self.bad_samples: BadSamples | None = None
+        self.bad_samples: Found | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -50,7 +50,7 @@ class ImageSource(Dataset[ImageSample]):
 
     def bad(self) -> dict[str, int]:
         """How many samples have been found bad and passed over so far, by reason."""
-        return {} if self.bad_samples is None else self.bad_samples.by_reason()
+        return {} if self.bad_samples is None else self.bad_samples.counts()["bad"]
 
     def fetcher(self) -> Callable[[int], None] | None:
         """What has a shard at hand, by number; None where none has to be fetched."""

@@ -6,8 +6,10 @@ import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from data.faults import OneLineError
 
@@ -16,6 +18,19 @@ _NAME = re.compile(r"^((?:.*/)?[^./]+)\.([^/]+)$", re.DOTALL)  # webdataset: spl
 _META = re.compile(r"__[^/]*__($|/)")
 _PICKLED = frozenset({"pkl", "pickle", "pyd", "pth", "pt"})
 _ZERO_BLOCK = bytes(tarfile.BLOCKSIZE)
+
+
+REFUSALS = (
+    "link",
+    "not a plain file",
+    "path leaves the folder",
+    "too large",
+    "name is not UTF-8",
+    "no key and extension",
+    "pickled",
+    "duplicate member",
+    "damaged shard",
+)
 
 
 class ShardError(OneLineError):
@@ -32,17 +47,25 @@ class Member:
     size: int
 
 
-def members(path: Path, rejected: Counter[str], *, max_member_bytes: int = MAX_MEMBER_BYTES) -> Iterator[Member]:
+def members(
+    path: Path, rejected: Counter[str], *, max_member_bytes: int = MAX_MEMBER_BYTES, file: BinaryIO | None = None
+) -> Iterator[Member]:
     """The plain files of an uncompressed tar in their order; no byte of their content is read.
 
     Links, devices, names that leave the folder, pickles and giants are skipped and counted in
-    ``rejected`` by reason.
+    ``rejected`` by reason, of which ``REFUSALS`` has all.
+
+    Args:
+        path: of the tar.
+        rejected: is counted in.
+        max_member_bytes: size above which a member is a giant.
+        file: the tar, where it is open already; who reads it too may leave it at any place.
 
     Raises:
         ShardError: not a tar, damaged, or cut short, be it between two members.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if file is None else nullcontext(file) as file:
             length = file.seek(0, 2)
             file.seek(0)
             with tarfile.open(fileobj=file, mode="r:") as tar:
