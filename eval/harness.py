@@ -151,7 +151,7 @@ def _one_batch(
     if file is not None and file.is_file():
         part = _known(file, header, batch, judge)
     began_anew = not part.draws
-    saver = _Saver(file, header)
+    saver = _Saver(file, header, part)
     adversarial = judge.batch(batch, ticker, part, saver.keep)
     saver.write(part)
     if wanted:
@@ -162,11 +162,11 @@ def _one_batch(
 
 
 class _Saver:
-    """Writes unfinished work to its file, not oftener than every so many seconds."""
+    """Writes unfinished work to its file, not oftener than every so many seconds; ``part`` is what it holds already."""
 
-    def __init__(self, file: Path | None, header: dict[str, str]) -> None:
+    def __init__(self, file: Path | None, header: dict[str, str], part: Outcomes) -> None:
         self.file, self.header = file, header
-        self.written, self.last = "", time.monotonic()
+        self.written, self.last = ",".join(map(str, part.draws)), time.monotonic()
 
     def keep(self, part: Outcomes) -> None:
         if time.monotonic() - self.last >= SAVE_EVERY:

@@ -44,6 +44,7 @@ for command in (
     training.prior,
     training.replay,
     judging.evaluate,
+    judging.watch,
     judging.scorecard,
     judging.tune,
     judging.report,

@@ -157,4 +157,9 @@ def _joined(runs: Sequence[Path], out: Path | None) -> list[Path]:
             whole.append(run)
     if parts:
         whole.append(merge(parts, (out or parts[0].parent) / "joined"))
-    return whole
+    return [place for run in whole for place in (run, *_watched_in(run))]
+
+
+def _watched_in(run: Path) -> list[Path]:
+    """Further evaluations that were made of a training's checkpoints."""
+    return sorted(path.parent for path in run.glob("evaluations/*/results.jsonl"))

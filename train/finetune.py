@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pytorch_lightning.callbacks import Callback
 
-from configs.evaluation import evaluation_config
+from configs.evaluation import evaluation_config, judged_while_training
 from configs.families import ATTACKS, OBJECTIVES
 from configs.load import plain
 from configs.schema import FinetuneConfig
@@ -55,7 +55,7 @@ def finetune(run: Run) -> Path:
     if data.targets is not None:
         source = TargetedImages(source)
         callbacks.append(FrozenTargets(source, module.reference.encoder, config))
-    if config.evaluation is not None:
+    if config.evaluation is not None and judged_while_training(config.evaluation):
         plan = build_plan(evaluation_config(config.evaluation, model=plain(config.model)), clip)
         whole = AdversarialFineTuning.whole_encoder
         every = config.trainer.checkpoint_every

@@ -13,7 +13,7 @@ from configs.schema import TrainerConfig
 from configs.strategies import strategy_faults
 
 PATIENCE = timedelta(hours=12)
-"""How long processes wait for each other: the first one may judge a checkpoint while the others wait."""
+"""How long processes wait for each other, for instance for the first one that looks at data."""
 
 
 def strategy_of(config: TrainerConfig, kind: str) -> str | Strategy:

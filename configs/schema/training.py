@@ -15,9 +15,14 @@ class FinetuneDataConfig(DataConfig):
     Attributes:
         targets: folder of the original encoder's embeddings of them, which are made where they are missing, so that no
             step computes them; null computes them in every step.
+        stream: read the shards from front to back by webdataset, without indexes: training starts at once, mixes
+            within a buffer only, and goes on by passing over what it has seen.
+        buffer: samples that each reading process of a stream mixes, kept in memory as they are in the shards.
     """
 
     targets: str | None = None
+    stream: bool = False
+    buffer: int = 1000
 
 
 @dataclass
@@ -27,7 +32,8 @@ class FinetuneConfig:
     Attributes:
         encoder: display name of the result.
         train_template: prompt of the classes, for objectives that look at labels.
-        evaluation: an evaluation recipe by name under ``recipe``, and what differs from it; null evaluates nothing.
+        evaluation: an evaluation recipe by name under ``recipe``, and what differs from it; ``elsewhere: true`` leaves
+            it to ``robustclip watch``; null evaluates nothing.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)

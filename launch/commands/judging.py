@@ -35,6 +35,24 @@ def evaluate(
     run_evaluation(checkpoint, recipe, told, out, dry_run=dry_run, command=typed(), shard=shard)
 
 
+def watch(
+    run: Annotated[Path, typer.Argument(help="Folder of a training, running or ended.")],
+    recipe: Annotated[str | None, typer.Argument(help="An evaluation recipe; the training's own by default.")] = None,
+    overrides: Overrides = None,
+    once: Annotated[bool, typer.Option("--once", help="Judge what is there, and end.")] = False,
+    poll: Annotated[float, typer.Option("--poll", help="Seconds between two looks for a new checkpoint.")] = 30.0,
+) -> None:
+    """Judge the checkpoints of a training from another process or machine, each once.
+
+    Several at once share the work; one that dies is succeeded.  Ends when the training has ended and all is judged.
+
+    Example: robustclip watch runs/fare checkpoint tasks.imagenet.shards=/data/imagenet-val
+    """
+    from launch.watching import run_watch
+
+    run_watch(run, recipe, overrides or [], once=once, poll=poll, command=typed())
+
+
 def scorecard(
     model: Annotated[
         str,
