@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +11,9 @@ from torch import Tensor
 
 from data.batches import ImageBatch
 from eval.plan import Plan
-from eval.tasks.classification import ClassificationTask
+from eval.tasks.base import Measures, Question, Task
 from modules import noise
+from modules.attacks.base import Classifier
 from modules.defenses.base import Defense, View
 from modules.encoders.base import ImageEncoder
 
@@ -37,6 +37,43 @@ def blamed(what: str) -> Iterator[None]:
         raise ValueError(f"{what}: {kind}{lines[0]}") from error
 
 
+class Sound(ImageEncoder):
+    """An encoder whose embeddings have the right shape and are finite, or nothing goes on.
+
+    Args:
+        encoder: a stranger's.
+        dim: D.
+    """
+
+    def __init__(self, encoder: ImageEncoder, dim: int, /) -> None:
+        super().__init__()
+        self.encoder, self.embedding_dim, self.image_size = encoder, dim, encoder.image_size
+        self.random = getattr(encoder, "random", False)
+
+    def encode_image(self, x: Tensor) -> Tensor:
+        """Embeddings [B, D].
+
+        Raises:
+            ValueError: they are not.
+        """
+        return self._checked(self.encoder.encode_image(x))
+
+    def logits(self, x: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+        """Logits [B, K] by a head that meets sound embeddings only.
+
+        Raises:
+            ValueError: they are not.
+        """
+        return self.encoder.logits(x, lambda z: head(self._checked(z)))
+
+    def _checked(self, z: Tensor) -> Tensor:
+        if z.dim() != 2 or z.shape[1] != self.embedding_dim:
+            raise ValueError(f"returned {list(z.shape)} instead of embeddings [B, {self.embedding_dim}]")
+        if not torch.isfinite(z).all():
+            raise ValueError("returned embeddings that are not finite")
+        return z
+
+
 class Answers:
     """Asks the defences of a plan about the images of a task.
 
@@ -46,13 +83,13 @@ class Answers:
     Args:
         encoder: frozen.
         plan: whose seed names the noise.
-        task: whose head reads embeddings.
+        task: what is asked.
     """
 
-    def __init__(self, encoder: ImageEncoder, plan: Plan, task: ClassificationTask) -> None:
+    def __init__(self, encoder: ImageEncoder, plan: Plan, task: Task) -> None:
         self.encoder, self.plan, self.task = encoder, plan, task
         self.device = next(encoder.parameters()).device  # in training that is not always the plan's
-        task.head.to(self.device)
+        self._questions: dict[int, tuple[ImageEncoder, Question]] = {}
         self._neighbours: dict[str, bool] = {}
 
     def named(self, batch: ImageBatch, draw: int, *, nameless: bool = False) -> Any:
@@ -60,26 +97,41 @@ class Answers:
         keys = noise.keys_of([""] * len(batch) if nameless else batch.key, device=batch.x.device)
         return noise.samples(keys, seed=self.plan.config.seed, draw=draw)
 
+    def question(self, encoder: ImageEncoder) -> Question:
+        """What is asked behind this encoder, bare or defended; put together once."""
+        if id(encoder) not in self._questions:
+            with blamed(type(encoder).__name__):
+                self._questions[id(encoder)] = encoder, self.task.question(encoder)
+        return self._questions[id(encoder)][1]
+
+    def asked(self, encoder: ImageEncoder, batch: ImageBatch) -> Classifier:
+        """What decides about the batch's samples behind this encoder: pixels to logits."""
+        return self.question(encoder).classifier(encoder, batch)
+
     @torch.no_grad()
     def logits(self, defense: ImageEncoder, batch: ImageBatch, x: Tensor, draw: int = 0) -> Tensor:
         """[B, K] logits behind a defence, with noise that no attacker has seen.
 
         What says that it draws no noise needs no names of the images, and gets none: they give the labels away.
         """
-        nameless = not getattr(defense, "random", False)
-        with self.named(batch, SCORE_DRAW + draw, nameless=nameless), blamed(type(defense).__name__):
-            logits = defense.logits(x, partial(self._head, type(defense).__name__))
-            if logits.shape != (len(x), len(self.task.head.classes)) or not torch.isfinite(logits).all():
-                expected = [len(x), len(self.task.head.classes)]
+        with self._scored(defense, batch, draw):
+            logits = self.question(defense).classifier(Sound(defense, self.encoder.embedding_dim), batch)(x)
+            if logits.shape != (len(x), len(self.task.classes)) or not torch.isfinite(logits).all():
+                expected = [len(x), len(self.task.classes)]
                 raise ValueError(f"returned logits {list(logits.shape)} that are not {expected} finite numbers")
         return logits
 
-    def _head(self, name: str, z: Tensor) -> Tensor:
-        if z.dim() != 2 or z.shape[1] != self.encoder.embedding_dim:
-            raise ValueError(f"returned {list(z.shape)} instead of embeddings [B, {self.encoder.embedding_dim}]")
-        if not torch.isfinite(z).all():
-            raise ValueError("returned embeddings that are not finite")
-        return self.task.head(z)
+    @torch.no_grad()
+    def measures(self, defense: ImageEncoder, batch: ImageBatch, x: Tensor) -> Measures:
+        """Further numbers of each image, in the first draw on which the defence is scored."""
+        with self._scored(defense, batch, 0):
+            return self.question(defense).measures(defense, batch, x)
+
+    @contextmanager
+    def _scored(self, defense: ImageEncoder, batch: ImageBatch, draw: int) -> Iterator[None]:
+        nameless = not getattr(defense, "random", False)
+        with self.named(batch, SCORE_DRAW + draw, nameless=nameless), blamed(type(defense).__name__):
+            yield
 
     def right(self, defense: Defense, batch: ImageBatch, x: Tensor) -> list[list[bool]]:
         """For each draw on which this defence is scored, which images are right."""
@@ -95,8 +147,8 @@ class Answers:
             batch: the images.
             x: [B, 3, H, W] the batch's own pixels, or attacked ones; no score for an image that is as it was.
         """
-        if View.gate not in defense.views():
-            return None
+        if View.gate not in defense.views() or self.task.images > 1:
+            return None  # a gate looks at one image
         with self.named(batch, SCORE_DRAW, nameless=not defense.random), blamed(type(defense).__name__):
             opening = defense.gate(x)
             if opening is not None and (opening.shape != (len(x),) or not torch.isfinite(opening).all()):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from data.batches import ImageBatch
-from data.images import evaluation_batches
 from eval.answers import ATTACK_DRAW, Answers, blamed
 from eval.progress import Ticker
 from modules.attacks.base import Attack, Classifier
@@ -37,7 +37,7 @@ def set_gates(answers: Answers, defenses: Mapping[str, Defense], encoder: str) -
             with blamed(f"calibrating {name}"):
                 gate = calibrate_gate(
                     defense,
-                    answers.task.classifier(answers.encoder),
+                    partial(answers.question(answers.encoder).classifier, answers.encoder),
                     next(iter(answers.plan.attacks.values())).attack,
                     _tuning(answers, f"{encoder}: the gate of {name}"),
                     lambda batch: answers.named(batch, ATTACK_DRAW),
@@ -68,14 +68,14 @@ def _tuning(answers: Answers, title: str) -> Iterator[ImageBatch]:
     if tuning is None:
         raise ValueError(f"tasks.{answers.task.dataset} has no tuning split; say a threshold instead of calibrating it")
     with Ticker(title, len(tuning)) as ticker:
-        for batch in evaluation_batches(tuning, answers.plan.config.batch_size):
+        for batch in answers.task.tuning_batches(answers.plan.config.batch_size):
             yield batch.to(answers.device)
             ticker.advance(len(batch))
 
 
 def calibrate_gate(
     defense: Defense,
-    classifier: Classifier,
+    classifier: Callable[[ImageBatch], Classifier],
     attack: Attack,
     batches: Iterable[ImageBatch],
     named: Callable[[ImageBatch], AbstractContextManager[None]],
@@ -84,7 +84,7 @@ def calibrate_gate(
 
     Args:
         defense: its gate is set.
-        classifier: the bare encoder with the task's head.
+        classifier: of a batch, the bare encoder with the task's question.
         attack: finds the attacked images.
         batches: of the tuning split.
         named: the noise scope in which a batch is attacked and scored.
@@ -95,7 +95,7 @@ def calibrate_gate(
     clean, attacked = [], []
     for batch in batches:  # scores are kept, images are not
         with named(batch):
-            x_adv = attack(classifier, batch.x, batch.y, compact=True)
+            x_adv = attack(classifier(batch), batch.x, batch.y, compact=True)
             clean.append(_scored(defense, batch.x))
             attacked.append(_scored(defense, x_adv))
     return defense.calibrate_gate(torch.cat(clean), torch.cat(attacked))

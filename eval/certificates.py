@@ -39,7 +39,7 @@ def bracket_of(judge: Judge, name: str, certify: CertifyConfig, outcomes: Outcom
         rows: which outcomes count.
     """
     defense = judge.defenses[name]
-    if not isinstance(defense, RandomizedSmoothing) or not certify.limit:
+    if not isinstance(defense, RandomizedSmoothing) or not certify.limit or judge.task.zero_shot is None:
         return None
     count = min(certify.limit, len(outcomes.keys))
     flags: list[bool] = []
@@ -49,7 +49,7 @@ def bracket_of(judge: Judge, name: str, certify: CertifyConfig, outcomes: Outcom
         radius = l2_radius(rows.norm, rows.eps, batch.x[0].numel())
         with judge.named(batch, SCORE_DRAW):
             certificate = defense.certify(
-                batch.x, judge.task.head, n0=certify.picks, n=certify.looks, alpha=certify.alpha
+                batch.x, judge.task.zero_shot, n0=certify.picks, n=certify.looks, alpha=certify.alpha
             )
         flags += certificate.correct(batch.y, radius).tolist()
         if len(flags) >= count:

@@ -123,9 +123,8 @@ def write_judged(out: Path, plan: Plan, found: Evaluation, subject: Subject, sha
             total=len(task.source) if shard != (1, 1) else len(found.outcomes[task.dataset].keys),
             images=digest_of(task.source.keys),
         )
-        if task.benchmark is not None:
-            record = {**task.benchmark.record(), "names": task.benchmark.names, "templates": task.benchmark.templates}
-            write_atomically(out / f"data-{task.dataset}.json", json.dumps(record, indent=1))
+        if task.origin:
+            write_atomically(out / f"data-{task.dataset}.json", json.dumps(task.origin, indent=1))
 
 
 def write_evaluation(out: Path, found: Evaluation, earlier: Sequence[Result] = ()) -> None:

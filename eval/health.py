@@ -100,7 +100,7 @@ def _one_gradient(
 ) -> Tensor:
     with torch.enable_grad():
         leaf = batch.x.detach().clone().requires_grad_()
-        logits = judge.task.classifier(look)(leaf)
+        logits = judge.asked(look, batch)(leaf)
         value = loss(logits, batch.y)
         if way.penalty is not None:
             value = value - way.penalty(leaf)
@@ -118,7 +118,7 @@ def _off_the_border(batch: ImageBatch) -> ImageBatch:
 @torch.no_grad()
 def _differences(judge: Judge, defense: Defense, batch: ImageBatch) -> list[tuple[Tensor, Tensor]]:
     """For each distance, random directions [K, B, C, H, W] of signs and central differences [K, B] along them."""
-    classifier = judge.task.classifier(defense)
+    classifier = judge.asked(defense, batch)
     spread = classifier(batch.x).float().std(dim=1).clamp_min(TINY)
 
     def value(x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from data.batches import ImageBatch
 from eval.answers import ATTACK_DRAW, SCORE_DRAW, Answers, blamed
 from eval.calibration import cuts_of, set_gates
+from eval.cells import cells_of
 from eval.eot import grow_draws
 from eval.examples import Example, take_examples
 from eval.outcomes import CLEAN, Cell, Outcomes
@@ -20,9 +21,9 @@ from eval.plan import Plan
 from eval.prior_origin import qualifier
 from eval.progress import Ticker
 from eval.rows import Rows, Subject
-from eval.tasks.classification import ClassificationTask
-from modules.attacks.base import Attack, Search
-from modules.defenses.base import Defense, Undefended, View
+from eval.tasks.base import Task
+from modules.attacks.base import Attack, Classifier, Search
+from modules.defenses.base import Undefended, View
 from modules.defenses.routes import Route, route
 from modules.encoders.base import ImageEncoder
 
@@ -44,7 +45,7 @@ class Judge(Answers):
         subject: how the encoder is called.
     """
 
-    def __init__(self, encoder: ImageEncoder, plan: Plan, task: ClassificationTask, subject: Subject) -> None:
+    def __init__(self, encoder: ImageEncoder, plan: Plan, task: Task, subject: Subject) -> None:
         encoder = task.around(encoder)
         super().__init__(encoder, plan, task)
         self.subject = subject
@@ -53,7 +54,9 @@ class Judge(Answers):
         self.defenses = {name: plan.defend(name, encoder, task) for name in plan.config.defenses}
         self._draws: dict[str, int] = {}
         self.notes += set_gates(self, self.defenses, subject.encoder)
-        self.cells = list(dict.fromkeys(cell for name in self.defenses for cell in self._cells_of(name)))
+        self.cells = list(
+            dict.fromkeys(cell for name, d in self.defenses.items() for cell in cells_of(plan, task, name, d))
+        )
         self._shared = any(cell.view == View.transfer for cell in self.cells)
 
     def _qualifiers(self) -> dict[str, str]:
@@ -66,24 +69,6 @@ class Judge(Answers):
         whole = {name: [*told, *([text] if name in names else [])] for name in self.plan.config.defenses}
         return {name: "; ".join(filter(None, parts)) for name, parts in whole.items() if any(parts)}
 
-    def _cells_of(self, name: str) -> Iterator[Cell]:
-        eps, curve, defense = self.plan.threat.eps, self.plan.config.curve, self.defenses[name]
-        yield Cell(name)
-        for view in defense.views():
-            for attack, planned in self.plan.attacks.items():
-                if (view is View.query) != planned.attack.gradient_free:
-                    continue  # a gradient is of no use to who only asks, and the other way round
-                wanted = planned.views if planned.attack.gradient_free else planned.views | self._own(defense)
-                if view in wanted:
-                    yield Cell(name, attack, view.value, eps)
-        if name in curve.defenses:
-            yield from (Cell(name, curve.attack, View.adaptive.value, radius) for radius in curve.eps if radius != eps)
-
-    @staticmethod
-    def _own(defense: Defense) -> frozenset[View]:
-        """Views that are taken whatever the recipe says: the bare encoder has no other."""
-        return frozenset({View.adaptive}) if isinstance(defense, Undefended) else frozenset()
-
     def work_of(self, images: int) -> int:
         """Progress units of so many images."""
         return images * len(self.cells)
@@ -94,7 +79,7 @@ class Judge(Answers):
             return self.plan.config.eot_draws
         if name not in self._draws:
             batch = next(self.task.whole_batches(16)).to(self.device)
-            target = self.task.classifier(self.defenses[name].differentiable())
+            target = self._target(self.defenses[name].differentiable(), self.defenses[name], batch)
             with self.named(batch, ATTACK_DRAW), blamed(f"growing the draws of {name}"):
                 grown = grow_draws(target, batch.x, batch.y)
             self._draws[name] = grown.draws
@@ -149,8 +134,7 @@ class Judge(Answers):
         bare = view is View.transfer or (isinstance(defense, Undefended) and view is View.adaptive and at_eps)
         if bare and cell.attack in static:
             return static[cell.attack], []
-        planned = self.plan.attacks[cell.attack].attack
-        attack: Attack = planned if at_eps else self.plan.at(cell.eps, cell.attack)
+        attack = self.plan.at(cell.eps, cell.attack, self.task)
         if bare and self._shared:
             static[cell.attack], notes = self._run(Route((self.encoder,), faithful=True), attack, batch, cell, False)
             return static[cell.attack], notes
@@ -192,17 +176,21 @@ class Judge(Answers):
         candidates: Sequence[Tensor] = (),
     ) -> tuple[Tensor, list[str]]:
         draws = self.draws_of(cell.defense) if way.averaged else 1
-        attack, changes = attack.suited(len(self.task.head.classes))
+        attack, changes = attack.suited(len(self.task.classes))
         compact = compact and way.refused is None  # a detector's score falls on after the first point that passes
+        defense = self.defenses[cell.defense]
+        asked = self.encoder if cell.view == View.transfer else defense
+        question = self.question(asked)
+        exact = way.faithful and question.ascended(asked, batch) is None
         with self.named(batch, ATTACK_DRAW), blamed(f"{cell.attack} on {cell.defense} ({cell.view})"):
             search = Search(
-                [self.task.classifier(look) for look in way.looks],
+                [self._target(look, asked, batch) for look in way.looks],
                 batch.x,
                 batch.y,
                 attack.threat,
                 draws=max(draws, getattr(attack, "draws", 1)),
                 compact=compact,
-                judge=None if way.faithful else self.task.classifier(self.defenses[cell.defense]),
+                judge=None if exact else question.classifier(asked, batch),
                 penalty=way.penalty,
                 refused=way.refused,
                 candidates=candidates,
@@ -210,6 +198,11 @@ class Judge(Answers):
             x_adv = attack.on(search)
         assert attack.threat.contains(batch.x, x_adv).all(), "an attack left its ball or the box"
         return x_adv, [*(f"{cell.attack} {change}" for change in changes), *search.notes]
+
+    def _target(self, look: ImageEncoder, asked: ImageEncoder, batch: ImageBatch) -> Classifier:
+        """What an attacker ascends who looks through ``look`` at the question put to ``asked``."""
+        question = self.question(asked)
+        return question.ascended(look, batch) or question.classifier(look, batch)
 
     def examples(self, batch: ImageBatch) -> list[Example]:
         """Examples of a few images, attacked anew."""
@@ -225,7 +218,7 @@ class Judge(Answers):
             self.defenses,
             lambda defense, x: self.logits(defense, few, x).argmax(dim=1),
             lambda: self.named(few, SCORE_DRAW),
-            partial(Example, encoder=self.subject.encoder, norm=self.plan.threat.norm, classes=self.task.head.classes),
+            partial(Example, encoder=self.subject.encoder, norm=self.plan.threat.norm, classes=self.task.classes),
         )
 
     def rows(self) -> Rows:

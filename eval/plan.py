@@ -17,7 +17,8 @@ from configs.files import ConfigError
 from configs.load import config_hash, plain
 from configs.schema import EvaluateConfig
 from eval.prior_origin import PriorOrigin
-from eval.tasks.classification import ClassificationTask, classification_task
+from eval.tasks.base import Task
+from eval.tasks.building import build_task
 from eval.texts import blank_prompt
 from modules.attacks.base import Attack
 from modules.defenses.base import Defense, View
@@ -54,8 +55,8 @@ class Plan:
 
     config: EvaluateConfig
     threat: Threat
-    tasks: list[ClassificationTask]
-    defend: Callable[[str, ImageEncoder, ClassificationTask], Defense]
+    tasks: list[Task]
+    defend: Callable[[str, ImageEncoder, Task], Defense]
     attacks: dict[str, PlannedAttack]
     device: torch.device
     hash: str
@@ -79,9 +80,11 @@ class Plan:
             groups = [self.defend(name, encoder, task).group for name in self.config.defenses]
             task.take_shard(number, count, math.lcm(*groups))
 
-    def at(self, eps: float, attack: str) -> Attack:
-        """One of the attacks in a ball of another radius."""
-        threat = Threat(self.threat.norm, eps)
+    def at(self, eps: float, attack: str, task: Task) -> Attack:
+        """One of the attacks in balls of this radius, on the pixels of a task."""
+        threat = task.threat(Threat(self.threat.norm, eps))
+        if threat == self.threat:
+            return self.attacks[attack].attack
         return ATTACKS.build(self.attacks[attack].node, threat=threat)
 
 
@@ -126,7 +129,7 @@ def build_plan(config: EvaluateConfig, clip: CLIP, *, prior: DiffusionPrior | No
         prior.to(device)
     threat = Threat(config.threat.norm, config.threat.eps)
     early = config.stop_width > 0  # then every beginning of the images must be a fair choice
-    tasks = [classification_task(name, task, clip, shuffle=early) for name, task in config.tasks.items()]
+    tasks = [build_task(name, task, clip, shuffle=early) for name, task in config.tasks.items()]
     plan = Plan(
         config=config,
         threat=threat,
@@ -144,12 +147,12 @@ def build_plan(config: EvaluateConfig, clip: CLIP, *, prior: DiffusionPrior | No
 
 def _defences(
     config: EvaluateConfig, clip: CLIP, prior: DiffusionPrior | None
-) -> Callable[[str, ImageEncoder, ClassificationTask], Defense]:
+) -> Callable[[str, ImageEncoder, Task], Defense]:
     assert clip.text is not None
     original = _original(config)
     blank, tokens = blank_prompt(clip.text, config.blank_prompt)
 
-    def defend(name: str, encoder: ImageEncoder, task: ClassificationTask) -> Defense:
+    def defend(name: str, encoder: ImageEncoder, task: Task) -> Defense:
         node = component(config.defenses[name], name)
         # Cos looks at the set's templates, Diff at one prompt, unless it does as the released code does
         of_set = "blank_tokens" not in DEFENSES.needs(node) or node.get("mode") == "legacy"
@@ -157,9 +160,9 @@ def _defences(
             node,
             encoder=encoder,
             prior=prior,
-            blank_embedding=task.blank if of_set else blank,
+            blank_embedding=task.class_free if of_set and task.class_free is not None else blank,
             blank_tokens=tokens,
-            head=task.head,
+            head=task.zero_shot,
             original=original,
         )
         # never .eval() here: the encoder inside may be in training, and the harness freezes it anyway

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from configs.files import ConfigError
-from eval.tasks.classification import ClassificationTask
+from eval.tasks.base import Task
 from modules import noise
 from modules.encoders.base import ImageEncoder, frozen
 from modules.prior.diffusion import DiffusionPrior
@@ -64,7 +64,7 @@ class Priored(Protocol):
         ...
 
 
-def qualifier(encoder: ImageEncoder, plan: Priored, task: ClassificationTask, fingerprint: str) -> str:
+def qualifier(encoder: ImageEncoder, plan: Priored, task: Task, fingerprint: str) -> str:
     """What every row behind the plan's prior must be read with; empty where the prior belongs to the encoder.
 
     Args:
@@ -102,10 +102,10 @@ def adapting(model: Any, prior: str) -> str:
 
 
 @torch.no_grad()
-def _measured(encoder: ImageEncoder, prior: DiffusionPrior, task: ClassificationTask) -> dict[str, float]:
+def _measured(encoder: ImageEncoder, prior: DiffusionPrior, task: Task) -> dict[str, float]:
     batch = next(task.whole_batches(PROBES)).to(next(encoder.parameters()).device)
     with frozen(encoder), noise.samples(noise.keys_of(batch.key, device=batch.x.device)):
-        z = F.normalize(encoder.encode_image(batch.x).float(), dim=1)
+        z = F.normalize(encoder.encode_image(batch.x[:, :3]).float(), dim=1)
         return reference_likelihood(prior, z, batch=len(z))
 
 

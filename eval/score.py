@@ -18,6 +18,7 @@ from eval.evaluate import fingerprint
 from eval.plan import Plan, planned_attacks
 from eval.rows import Subject
 from eval.scorecard import Scoring, evaluation_config, make_card, sized
+from eval.tasks.base import Task
 from eval.tasks.classification import ClassificationTask
 from modules.attacks.base import Classifier
 from modules.defenses.base import Defense, Undefended
@@ -152,7 +153,7 @@ def _plan(
         whole = replace(whole, defenses={BARE: {}, name: {"name": BARE}})
     made: dict[str, Defense] = {}
 
-    def defend(asked: str, inner: ImageEncoder, task: ClassificationTask) -> Defense:
+    def defend(asked: str, inner: ImageEncoder, task: Task) -> Defense:
         if asked not in made:
             made[asked] = Undefended(inner) if asked == BARE or defense is None else defense(inner)
         return made[asked]

@@ -26,6 +26,7 @@ from eval.outcomes import Outcomes
 from eval.plan import Plan, build_plan
 from eval.rows import Rows, Subject
 from eval.strength import curves
+from eval.tasks.classification import ClassificationTask
 from modules.defenses.base import Defense, View
 from modules.encoders.base import ImageEncoder, frozen
 from modules.encoders.clip import CLIP
@@ -88,7 +89,7 @@ def scoring_plan(config: ScorecardConfig, clip: CLIP) -> tuple[ScorecardConfig, 
 
 def sized(config: ScorecardConfig, plan: Plan, encoder: ImageEncoder) -> tuple[ScorecardConfig, Plan]:
     """Config and plan with as many images as the price of the defence's gradient allows."""
-    name, task = list(plan.config.defenses)[-1], plan.tasks[0]
+    name, task = list(plan.config.defenses)[-1], ClassificationTask.of(plan.tasks[0])
     if not config.fewer:
         return config, plan
     batch = next(task.whole_batches(4)).to(plan.device)
@@ -191,7 +192,7 @@ def _view(view: str, outcomes: Outcomes, rows: Rows, name: str) -> ViewNumber:
 
 def _examined(encoder: ImageEncoder, scoring: Scoring, card: Card, outcomes: Outcomes, rows: Rows) -> Card:
     """The card with curves, gradients, cost, certificate, and the doubts that follow from them."""
-    name, plan, task = scoring.name, scoring.plan, scoring.plan.tasks[0]
+    name, plan, task = scoring.name, scoring.plan, ClassificationTask.of(scoring.plan.tasks[0])
     judge = Judge(encoder, plan, task, scoring.subject)
     defense = judge.defenses[name]
     batch = next(task.whole_batches(scoring.config.probes)).to(judge.device)

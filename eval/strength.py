@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +48,7 @@ def varied(plan: Plan, name: str, view: View, node: Mapping[str, Any], *, eps: f
     )
     tasks = []
     for task in plan.tasks:
-        few = replace(task)
+        few = copy.copy(task)
         few.part = range(min(limit, len(task)))
         tasks.append(few)
     attack = PlannedAttack(ATTACKS.build(node, threat=threat), node, frozenset({view}))

@@ -16,6 +16,7 @@ from eval.judge import Judge
 from eval.outcomes import Cell, Outcomes
 from eval.plan import Plan
 from eval.rows import Rows, Subject
+from eval.tasks.classification import ClassificationTask
 from eval.tuning_record import Score
 from modules.encoders.base import ImageEncoder, frozen
 
@@ -46,7 +47,7 @@ def _mean(draws: list[list[bool]]) -> float:
 
 def costs_of(encoder: ImageEncoder, plan: Plan, candidates: Sequence[Candidate]) -> dict[str, float]:
     """For each setting the operations of classifying one image, counted, over those of the undefended encoder."""
-    task = plan.tasks[0]
+    task = ClassificationTask.of(plan.tasks[0])
     x = next(task.whole_batches(4)).to(plan.device).x
     task.head.to(x.device)
 

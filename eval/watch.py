@@ -22,10 +22,11 @@ def watch(encoder: ImageEncoder, plan: Plan, earlier: Probe | None) -> tuple[Pro
     if not plan.config.watch or plan.threat.eps == 0 or plan.threat.norm == "l1":
         return None, []
     task = plan.tasks[0]
-    answers, classifier = Answers(encoder, plan, task), task.classifier(encoder)
+    answers = Answers(encoder, plan, task)
     batch = next(task.whole_batches(plan.config.watch)).to(answers.device)
+    classifier = answers.asked(encoder, batch)
     with frozen(encoder), answers.named(batch, ATTACK_DRAW):
-        found = probe(lambda x: cross_entropy(classifier(x), batch.y), batch.x, plan.threat)
+        found = probe(lambda x: cross_entropy(classifier(x), batch.y), batch.x, task.threat(plan.threat))
     return found, alarms(found, earlier)
 
 

@@ -146,7 +146,7 @@ def leak_doubts(probed: Probed) -> list[Doubt]:
         images = _noise(probed.batch.x)
     predicted = probed.logits(images).argmax(dim=1)
     hits = int((predicted == y).sum())
-    classes = range(len(probed.judge.task.head.classes))
+    classes = range(len(probed.judge.task.classes))
     luck = sum(float((predicted == c).float().mean() * (y == c).float().mean()) for c in classes)
     if float(binom.sf(hits - 1, len(y), luck)) >= LEAKED:
         return []
@@ -175,7 +175,7 @@ def constant_doubts(probed: Probed) -> list[Doubt]:
     predicted, labels = probed.logits().argmax(dim=1), probed.batch.y.unique()
     if len(labels) < FEW_CLASSES or len(predicted.unique()) > 1:
         return []
-    said = probed.judge.task.head.classes[int(predicted[0])]
+    said = probed.judge.task.classes[int(predicted[0])]
     text = (
         f"All {len(predicted)} images, of {len(labels)} classes, get the answer {said!r}: a defence that does not look "
         "cannot be attacked, and its accuracy is no robustness."

@@ -11,10 +11,10 @@ from data.batches import ImageBatch
 from eval.answers import ATTACK_DRAW, blamed
 from eval.health import IMAGES, first_images
 from eval.judge import Judge
+from modules.attacks.base import Classifier
 from modules.defenses.base import Defense, View
 from modules.defenses.routes import undefended
 from modules.encoders.base import ImageEncoder
-from modules.zero_shot import ZeroShotClassifier
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Probed:
         """The same with other images."""
         return Probed(self.judge, self.name, batch)
 
-    def classifier(self, encoder: ImageEncoder | None = None) -> ZeroShotClassifier:
+    def classifier(self, encoder: ImageEncoder | None = None) -> Classifier:
         """Pixels to logits, by the defence or another encoder."""
-        return self.judge.task.classifier(encoder or self.defense)
+        return self.judge.asked(encoder or self.defense, self.batch)
 
     @torch.no_grad()
     def logits(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,8 @@ from data.batches import ImageBatch
 from data.benchmarks.opening import Benchmark
 from data.benchmarks.texts import prompts_hash
 from data.catalog import open_images
-from data.images import evaluation_batches
-from data.source import ImageSource, SelectedImages, choose_images
+from data.source import ImageSource, choose_images
+from eval.tasks.base import Question, Task
 from eval.tasks.benchmarks import listed, open_task
 from eval.texts import text_memory
 from modules.encoders.base import ImageEncoder
@@ -24,8 +23,23 @@ from modules.encoders.resized import Resized
 from modules.zero_shot import ZeroShotClassifier, ZeroShotHead, blank_embedding, zero_shot_head
 
 
+class ZeroShotQuestion(Question):
+    """Which class's direction is nearest?
+
+    Args:
+        head: classes as directions.
+    """
+
+    def __init__(self, head: ZeroShotHead, /) -> None:
+        self.head = head
+
+    def classifier(self, encoder: ImageEncoder, batch: ImageBatch) -> ZeroShotClassifier:
+        """Pixels to logits with this encoder."""
+        return ZeroShotClassifier(encoder, self.head)
+
+
 @dataclass
-class ClassificationTask:
+class ClassificationTask(Task):
     """A data set with its zero-shot head.
 
     Attributes:
@@ -51,56 +65,46 @@ class ClassificationTask:
 
     name = "classification"
 
+    @staticmethod
+    def of(task: Task) -> ClassificationTask:
+        """The task, where it is zero-shot classification.
+
+        Raises:
+            ConfigError: it is not.
+        """
+        if not isinstance(task, ClassificationTask):
+            raise ConfigError(f"tasks.{task.dataset} is no zero-shot classification; judge it with robustclip evaluate")
+        return task
+
     def __post_init__(self) -> None:
         self.part = range(len(self.source))
         self._around: tuple[ImageEncoder, Resized] | None = None
 
-    def __len__(self) -> int:
-        return len(self.part)
+    @property
+    def zero_shot(self) -> ZeroShotHead:
+        """The head."""
+        return self.head
 
-    def take_shard(self, number: int, count: int, multiple: int) -> None:
-        """Keep the images of one shard of ``count``, ``number`` counting from 1; neighbours stay together.
+    @property
+    def class_free(self) -> Tensor:
+        """The templates with no class."""
+        return self.blank
 
-        Args:
-            number: 1..count.
-            count: shards; all of them together hold every image once.
-            multiple: shards begin at multiples of it, where neighbours change one another's results.
+    @property
+    def classes(self) -> list[str]:
+        """K names."""
+        return self.head.classes
 
-        Raises:
-            ValueError: there are fewer images than shards.
-        """
-        groups = -(-len(self.source) // multiple)
-        if groups < count:
-            raise ValueError(f"{self.dataset} has {len(self.source)} images, too few for {count} shards; name fewer")
-        ends = [groups * i // count * multiple for i in (number - 1, number)]
-        self.part = range(ends[0], min(ends[1], len(self.source)))
+    def question(self, encoder: ImageEncoder) -> ZeroShotQuestion:
+        """Which class is it?"""
+        return ZeroShotQuestion(self.head.to(next(encoder.parameters()).device))
 
-    def batches(self, size: int) -> Iterator[ImageBatch]:
-        """Batches of at most ``size`` images, each image once, always in the same order.
-
-        Raises:
-            ValueError: an image has no label, or cannot be read.
-        """
-        yield from self._batches(SelectedImages(self.source, self.part), size)
-
-    def batch(self, number: int, size: int) -> ImageBatch:
-        """The batch that ``batches`` yields as ``number`` from 0.
-
-        Raises:
-            ValueError: as ``batches``.
-        """
-        return next(self._batches(SelectedImages(self.source, self.part[number * size : (number + 1) * size]), size))
-
-    def whole_batches(self, size: int) -> Iterator[ImageBatch]:
-        """As ``batches``, of all images, whichever shard was taken."""
-        yield from self._batches(self.source, size)
-
-    def _batches(self, source: ImageSource, size: int) -> Iterator[ImageBatch]:
-        for batch in evaluation_batches(source, size):
-            if (batch.y < 0).any():
-                key = batch.key[int((batch.y < 0).int().argmax())]
-                raise ValueError(f"{self.dataset}: {key} has no label, and nothing can be right about it; leave it out")
-            yield batch
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What was opened: counts, hashes, class names and templates."""
+        if self.benchmark is None:
+            return {}
+        return {**self.benchmark.record(), "names": self.benchmark.names, "templates": self.benchmark.templates}
 
     @property
     def qualifiers(self) -> list[str]:

@@ -13,6 +13,7 @@ from eval.harness import evaluate
 from eval.judge import Judge
 from eval.plan import Plan
 from eval.rows import Subject
+from eval.tasks.classification import ClassificationTask
 from modules import noise
 from modules.defenses.cosine_gate import CosineGate
 from modules.defenses.gates import Direction, GateCalibration
@@ -29,7 +30,7 @@ def gate(clip: CLIP, plan: Plan, size: int) -> tuple[TTC, GateCalibration]:
     defense = TTC(clip.image)
     found = calibrate_gate(
         defense,
-        task.classifier(clip.image),
+        lambda _: ClassificationTask.of(task).classifier(clip.image),
         plan.attacks["apgd"].attack,
         evaluation_batches(task.tuning, size),
         lambda batch: noise.samples(noise.keys_of(batch.key)),

@@ -160,7 +160,7 @@ def test_bpda_has_the_values_of_the_defence_to_the_last_bit(make: Make) -> None:
     encoder = Reader("whisper")
     defense = make(encoder)
     judge, batch = toy_judge(encoder, defense)
-    values = [judge.task.classifier(look)(batch.x) for look in (StraightThrough(defense), defense)]
+    values = [judge.asked(look, batch)(batch.x) for look in (StraightThrough(defense), defense)]
     assert torch.equal(*values)
 
 

@@ -44,7 +44,7 @@ def test_an_attack_may_be_kept_to_some_views(planned: Planned) -> None:
 
 def test_an_attack_at_another_radius_keeps_its_settings(planned: Planned) -> None:
     plan = planned("attacks={strong: {name: apgd, loss: dlr, steps: 5, restarts: 2, views: [eot]}}", "threat.norm=l2")
-    attack = plan.at(0.3, "strong")
+    attack = plan.at(0.3, "strong", plan.tasks[0])
     assert isinstance(attack, APGD)
     assert (attack.loss, attack.steps, attack.restarts) == ("dlr", 5, 2)
     assert (attack.threat.norm, attack.threat.eps) == ("l2", 0.3)

@@ -11,6 +11,7 @@ import torch
 from configs.files import ConfigError
 from configs.load import load_config
 from eval.plan import Plan
+from eval.tasks.classification import ClassificationTask
 from eval.texts import blank_prompt, text_memory
 from eval.tuning import tune_defense
 from modules.encoders.clip import CLIP, TextEncoder
@@ -36,20 +37,24 @@ def encoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 PROMPTS = 60 + 6 + 1 + 1 + 2  # ten digits in six templates, no digit in them, the blank prompt twice, a tower's name
 
 
+def task_of(plan: Plan, number: int) -> ClassificationTask:
+    return ClassificationTask.of(plan.tasks[number])
+
+
 def test_several_tasks_and_evaluations_encode_their_texts_once(
     planned: Callable[..., Plan], encoded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     twice = "tasks={one: {shards: digits, limit: 8}, two: {shards: digits, split: tune, limit: 8, tune_split: train}}"
     plan = planned(twice)
     assert len(encoded) == PROMPTS
-    assert torch.equal(plan.tasks[0].head.weights, plan.tasks[1].head.weights)
+    assert torch.equal(task_of(plan, 0).head.weights, task_of(plan, 1).head.weights)
     again = planned("tasks.digits.limit=8")
     assert len(encoded) == PROMPTS
     monkeypatch.setenv("ROBUSTCLIP_TEXT_CACHE", "off")
     anew = planned("tasks.digits.limit=8")
     assert len(encoded) == 2 * PROMPTS - 2
-    assert torch.equal(anew.tasks[0].head.weights, again.tasks[0].head.weights)
-    assert torch.equal(anew.tasks[0].blank, again.tasks[0].blank)
+    assert torch.equal(task_of(anew, 0).head.weights, task_of(again, 0).head.weights)
+    assert torch.equal(task_of(anew, 0).blank, task_of(again, 0).blank)
 
 
 def test_the_blank_prompt_is_remembered_as_it_is_read(clip: CLIP, encoded: list[str]) -> None:

@@ -16,6 +16,7 @@ from configs.tuning import grid_of
 from data.source import SelectedImages
 from eval.plan import Plan
 from eval.rows import Subject
+from eval.tasks.classification import ClassificationTask
 from eval.tuning import Search
 from modules import noise
 from modules.defenses.base import Defense, Undefended
@@ -93,7 +94,7 @@ def toy_search(config: TuneConfig, encoder: Reader, state: Path | None = None) -
         def defend(name: str, inner: ImageEncoder, task: Any) -> Defense:
             return PLANTED[int(wanted.defenses[name].get("rotation_deg", 1))](inner).freeze()
 
-        task = replace(plan.tasks[0], source=half)
+        task = replace(ClassificationTask.of(plan.tasks[0]), source=half)
         apgd = {"apgd": plan.attacks["apgd"]}
         return replace(
             plan, config=wanted, tasks=[task], defend=defend, attacks=apgd, hash=str(sorted(wanted.defenses))

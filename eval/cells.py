@@ -1,0 +1,39 @@
+"""Everything that is tried on a defence: its cells of the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from eval.outcomes import Cell
+from eval.plan import Plan
+from eval.tasks.base import Task
+from modules.defenses.base import Defense, Undefended, View
+
+
+def cells_of(plan: Plan, task: Task, name: str, defense: Defense) -> Iterator[Cell]:
+    """Clean, then every attack through every view that says something about the defence, then its curve over eps.
+
+    Args:
+        plan: whose attacks and views are wanted.
+        task: on whose pixels.
+        name: of the defence.
+        defense: itself.
+    """
+    eps, curve = plan.threat.eps, plan.config.curve
+    yield Cell(name)
+    for view in defense.views():
+        if view is View.gate and task.images > 1:
+            continue  # a gate looks at one image
+        for attack, planned in plan.attacks.items():
+            if (view is View.query) != planned.attack.gradient_free:
+                continue  # a gradient is of no use to who only asks, and the other way round
+            wanted = planned.views if planned.attack.gradient_free else planned.views | _own(defense)
+            if view in wanted:
+                yield Cell(name, attack, view.value, eps)
+    if name in curve.defenses:
+        yield from (Cell(name, curve.attack, View.adaptive.value, radius) for radius in curve.eps if radius != eps)
+
+
+def _own(defense: Defense) -> frozenset[View]:
+    """Views that are taken whatever the recipe says: the bare encoder has no other."""
+    return frozenset({View.adaptive}) if isinstance(defense, Undefended) else frozenset()

@@ -1,0 +1,24 @@
+"""Recipe to task: which question is asked of which samples."""
+
+from __future__ import annotations
+
+from configs.schema import TaskConfig
+from eval.tasks.base import Task
+from eval.tasks.classification import classification_task
+from modules.encoders.clip import CLIP
+
+
+def build_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: bool = False) -> Task:
+    """The task a recipe describes.
+
+    Args:
+        name: of the data set in the results.
+        config: what the recipe says.
+        clip: whose text tower writes heads.
+        shuffle: go through the samples in a random order, in which every beginning is a fair choice.
+
+    Raises:
+        ConfigError: the task cannot be built from what the recipe says.
+        ValueError: the data cannot be read.
+    """
+    return classification_task(name, config, clip, shuffle=shuffle)
