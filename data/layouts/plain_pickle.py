@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickletools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -53,8 +53,8 @@ class _RefusedError(Exception):
 def _value(content: bytes) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
-    for opcode, argument, _ in pickletools.genops(content):
-        name = opcode.name
+    for opcode, said, _ in pickletools.genops(content):
+        name, argument = opcode.name, cast(Any, said)
         if name in ("PROTO", "FRAME"):
             continue
         if name == "STOP":

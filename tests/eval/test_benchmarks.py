@@ -16,7 +16,7 @@ from eval.evaluate import evaluate_checkpoint
 from eval.harness import evaluate
 from eval.plan import Plan, build_plan
 from eval.rows import Subject
-from eval.tasks.classification import classification_task
+from eval.tasks.classification import ClassificationTask, classification_task
 from modules.encoders.clip import CLIP
 from modules.encoders.resized import Resized
 from tests.data.benchmarks.test_opening import CIFAR10, TEMPLATES
@@ -122,7 +122,8 @@ def test_what_was_opened_stands_beside_the_results(clip: CLIP, cifar: Path, tmp_
             *("defenses={none: {}}", "attacks={pgd: {steps: 1}}", "curve={}", "examples=0"),
         ],
     )
-    assert build_plan(config, clip).tasks[0].benchmark is not None
+    (task,) = build_plan(config, clip).tasks
+    assert isinstance(task, ClassificationTask) and task.benchmark is not None
     evaluate_checkpoint(config, tmp_path / "run")
     record = json.loads((tmp_path / "run/data-c.json").read_text())
     assert (record["dataset"], record["count"], record["expected"]) == ("ttc/cifar10", 6, 10000)
