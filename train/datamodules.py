@@ -13,13 +13,16 @@ from torch.utils.data import DataLoader
 from configs.files import ConfigError
 from configs.schema import DataConfig
 from configs.schema.prior import PriorDataConfig
+from configs.schema.training import FinetuneDataConfig
 from data.batches import collate_embeddings, collate_images
+from data.catalog import open_images
 from data.loader import position_loader
 from data.pairs import Pairs
 from data.parent import end_with_parent
 from data.plan import PositionBatches
 from data.reading import Reading
 from data.source import ImageSource
+from data.stream import ImageStream, open_stream
 
 
 class PositionedData(pl.LightningDataModule):
@@ -51,11 +54,23 @@ class PositionedData(pl.LightningDataModule):
         """This process's share of the stream, from the step on at which the trainer is."""
         trainer = self.trainer
         assert trainer is not None
+        start = trainer.global_step * self.accumulate
+        if isinstance(self.source, ImageStream):
+            loader = self.source.loader(
+                batch_size=self.global_batch,
+                workers=self.workers,
+                seed=self.seed,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+                start_batch=start,
+            )
+            loader.worker_init_fn = leave_signals
+            return loader
         batches = PositionBatches(
             n=len(self.source),
             batch_size=self.global_batch,
             seed=self.seed,
-            start_position=trainer.global_step * self.accumulate * self.global_batch,
+            start_position=start * self.global_batch,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             shuffle=self.source.shuffle if isinstance(self.source, ImageSource) else True,
@@ -83,6 +98,21 @@ def reading_of(config: DataConfig | PriorDataConfig) -> Reading:
         return Reading(**settings)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def training_images(data: FinetuneDataConfig, image_size: int) -> ImageSource:
+    """The pictures of a fine-tuning.
+
+    Raises:
+        ConfigError: settings that contradict each other.
+        ValueError: nothing there, or not what it should be.
+    """
+    reading = reading_of(data)
+    if not data.stream:
+        return open_images(data.shards, data.split, image_size, skip_bad=data.skip_bad, reading=reading)
+    if data.targets is not None:
+        raise ConfigError("data.targets names each image by its number, which a stream has not; leave data.stream out")
+    return open_stream(data.shards, data.split, image_size, skip_bad=data.skip_bad, buffer=data.buffer, reading=reading)
 
 
 def collate_of(source: Pairs) -> Any:

@@ -12,7 +12,6 @@ from configs.evaluation import evaluation_config, judged_while_training
 from configs.families import ATTACKS, OBJECTIVES
 from configs.load import plain
 from configs.schema import FinetuneConfig
-from data.catalog import open_images
 from data.source import ImageSource
 from data.targeted import TargetedImages
 from eval.callback import EvaluateCheckpoints
@@ -24,7 +23,7 @@ from modules.lightning.finetuning import AdversarialFineTuning
 from modules.lightning.student import Compiled, keep_fewer_activations
 from modules.perturb.threat import Threat
 from modules.zero_shot import ZeroShotHead, zero_shot_head
-from train.datamodules import reading_of
+from train.datamodules import training_images
 from train.runs import Run, identity_of
 from train.targets import FrozenTargets
 from train.trainer import fit, optimizer_settings
@@ -48,8 +47,7 @@ def finetune(run: Run) -> Path:
 
     clip = load_model(config.model)
     data = config.data
-    size, reading = clip.image.image_size, reading_of(data)
-    source = open_images(data.shards, data.split, size, skip_bad=data.skip_bad, reading=reading)
+    source = training_images(data, clip.image.image_size)
     module = build_module(config, clip, source)
     callbacks: list[Callback] = []
     if data.targets is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
+from configs.files import ConfigError
 from data.shards import write_shards
 from tests.train.test_distributed import TWO, robustclip
 from train.finetune import finetune
@@ -67,3 +70,32 @@ def test_two_processes_count_together(broken: str, tmp_path: Path) -> None:
     )
     assert ended.returncode != 0
     assert "2 of 64 images of 'set' are bad (2 undecodable), more than data.max_bad = 0.02 allows" in ended.stderr
+
+
+def test_a_stream_trains_without_indexes_and_counts_what_it_passes_over(run: Callable[..., Run], broken: str) -> None:
+    streamed = run(*settings(broken, 0.1), "data.stream=true", "data.buffer=16", "data.workers=1")
+    finetune(streamed)
+    counts = json.loads((streamed.folder / "bad_samples.json").read_text())
+    assert counts["bad"]["undecodable"] >= 2 and counts["samples"] >= 64
+    assert not list(Path(broken).rglob("*.index"))
+
+
+@pytest.mark.slow
+def test_a_stream_that_was_stopped_ends_with_the_same_weights(
+    run: Callable[..., Run], broken: str, tmp_path: Path
+) -> None:
+    told = [*settings(broken, 0.1), "data.stream=true", "data.buffer=16", "data.workers=2"]
+    whole = finetune(run(*told, out=tmp_path / "whole"))
+    half = run(*told, out=tmp_path / "half")
+    shutil.copytree(tmp_path / "whole" / "checkpoints", half.checkpoints, dirs_exist_ok=True)
+    for late in half.checkpoints.glob("step=00000[68]*"):
+        late.unlink() if late.is_file() else shutil.rmtree(late)
+    assert half.newest_checkpoint() is not None
+    again = finetune(run(*told, out=tmp_path / "half"))
+    one, other = load_file(whole), load_file(again)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_targets_and_streams_do_not_go_together(run: Callable[..., Run], broken: str) -> None:
+    with pytest.raises(ConfigError, match=r"^data.targets names each image by its number"):
+        finetune(run(*settings(broken, 0.1), "data.stream=true", "data.targets=t"))
