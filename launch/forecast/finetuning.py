@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import torch
 
@@ -40,7 +41,8 @@ def recipe_passes(config: FinetuneConfig) -> Passes:
     """The passes of one image, counted while the recipe's own attack and objective work on a stand-in."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return passes_of(module_of(config, StandIn()))
+        found = passes_of(module_of(config, StandIn()))
+    return replace(found, reference=0) if config.data.targets else found
 
 
 def finetuning_work(config: FinetuneConfig) -> Work:
@@ -63,13 +65,14 @@ def finetuning_work(config: FinetuneConfig) -> Work:
         unit="images",
         parts=tuple(part for part in parts if part.times),
         parameters=parameters,
-        frozen=parameters,
+        frozen=0 if config.data.targets else parameters,
         averaged=False,
         kept=kept,
         kept_once=once,
         sample_bytes=_JPEG,
         assumed="assumed, as ImageNet's pictures; --sample-kb says another",
-        left_out="operations leave out what evaluates checkpoints",
+        left_out="operations leave out what evaluates checkpoints"
+        + (" and a forward an image where data.targets has yet to be made" if config.data.targets else ""),
     )
 
 

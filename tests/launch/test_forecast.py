@@ -115,6 +115,7 @@ def test_the_published_training_costs_about_1e19_operations() -> None:
         (["attack.steps=3", "attack.keep=best"], Passes(1, 1, 3)),
         (["attack.steps=2", "attack.restarts=2"], Passes(1, 0, 2)),  # restarts are of attacks on labels
         (["threat.eps=0"], Passes(1, 0, 0)),
+        (["attack.steps=10", "data.targets=kept"], Passes(0, 0, 10)),
     ],
 )
 def test_passes_are_counted_on_the_recipes_own_attack(words: list[str], expected: Passes) -> None:
