@@ -193,14 +193,6 @@ def curves(lines: Sequence[Series], name: str, xlabel: str, ylabel: str, doublin
     return draw_svg(draw, name, f"{ylabel} over {xlabel}. {text}", size)
 
 
-def loss_curves(runs: Sequence[tuple[str, Sequence[tuple[float, float]]]], name: str) -> str:
-    """Training loss over steps, averaged into at most 200 points a run; empty without points."""
-    lines = []
-    for i, (label, points) in enumerate((label, p) for label, p in runs if p):
-        lines.append(Series(label, [(x, y, y, y) for x, y in averaged(points)], SERIES[i % len(SERIES)]))
-    return curves(lines, name, "training step", "training loss") if lines else ""
-
-
 def averaged(points: Sequence[tuple[float, float]], count: int = 200) -> list[tuple[float, float]]:
     """The points, averaged in runs of neighbours into at most ``count``."""
     width = max(1, -(-len(points) // count))

@@ -18,6 +18,7 @@ from eval.pages.pictures import sheets_of
 from eval.pages.prior import prior_sections
 from eval.pages.render import render, style, trusted
 from eval.pages.runs import Run, merged, read_runs
+from eval.pages.training import training_section
 from eval.results import Result, write_csv
 from eval.tables import (
     CLEAN,
@@ -41,8 +42,8 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     The same run folders give the same bytes.
 
     Args:
-        runs: run folders with results.jsonl (or a prior's prior.json), config.yaml and env.json; other files are
-            optional.
+        runs: run folders with results.jsonl (or a prior's prior.json, or a training's metrics.csv), config.yaml and
+            env.json; other files are optional.
         out: folder of the report.
 
     Raises:
@@ -50,7 +51,7 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     """
     found = [_marked(run) for run in read_runs(runs)]
     rows = merged(found)
-    if not any(r.metric == ROBUST for r in rows) and not all(run.prior for run in found):
+    if not any(r.metric == ROBUST for r in rows) and not all(run.prior or run.curves and not run.rows for run in found):
         raise ConfigError("no robust_accuracy among the rows; evaluate with at least one attack first")
     page = render("report.html.j2", **_context(found, rows))
     if rows:
@@ -87,7 +88,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
     found, chosen = headline(rows), main_threats(rows)
     threats = list(dict.fromkeys(r.threat for r in found))
     groups = [_group(t, found, rows, f"g{i}") for i, t in enumerate(chosen)]
-    training, radii = _training(runs, rows, chosen), _radii(rows, chosen)
+    training, radii, told = _training(rows, chosen), _radii(rows, chosen), training_section(runs)
     sheets = [sheet for run in runs for sheet in sheets_of(run.folder, run.examples)]
     notes, detection = _notes(runs), detection_section(runs, rows)
     cards, priors = _cards(runs), prior_sections(runs)
@@ -98,7 +99,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         ("words", "In words", groups),
         ("priors", "Priors", priors),
         ("detection", "Detection", detection),
-        ("training", "Over training", training),
+        ("training", "Over training", training or told),
         ("radius", "Over the radius", radii),
         ("pictures", "Pictures", sheets),
         ("notes", "Notes", notes),
@@ -116,6 +117,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         "others": [_table(t, found) for t in threats if t not in chosen],
         "detection": detection,
         "training": training,
+        "told": told,
         "radii": radii,
         "sheets": sheets,
         "notes": notes,
@@ -169,12 +171,11 @@ def _cards(runs: Sequence[Run]) -> list[dict[str, Any]]:
     ]
 
 
-def _training(runs: Sequence[Run], rows: Sequence[Result], chosen: Sequence[Threat]) -> list[tuple[Any, str]]:
+def _training(rows: Sequence[Result], chosen: Sequence[Threat]) -> list[tuple[Any, str]]:
     found = [
         (plots.over_steps(rows, t, f"t{i}-steps"), f"{t[1]} · {threat_name(*t[2:])}") for i, t in enumerate(chosen)
     ]
-    loss = plots.loss_curves([(run.label, run.loss) for run in runs], "loss")
-    return [(trusted(svg), text) for svg, text in [*found, (loss, "Training loss")] if svg]
+    return [(trusted(svg), text) for svg, text in found if svg]
 
 
 def _radii(rows: Sequence[Result], chosen: Sequence[Threat]) -> list[tuple[Any, str]]:

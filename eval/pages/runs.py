@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -11,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError
-from eval.prior_record import PriorRecord, has_record, read_record
+from eval.prior_record import Curve, PriorRecord, has_record, read_curves, read_record
 from eval.results import Result, read_results
 from eval.tables import plain
+
+_OF_EVALUATIONS = ("results.jsonl", "results.csv", "notes.json", "examples.json")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Run:
         rows: the numbers, their text free of control characters.
         config: the resolved configuration as text.
         environment: versions, seed, command, seconds per phase.
-        loss: (step, value) of the training loss; empty if the run did not train.
+        curves: (step, value) of every number that its training told; empty if the run did not train.
         notes: paragraphs written by the evaluation.
         examples: descriptions of example pictures.
         prior: what a prior's training left; None of other runs.
@@ -37,7 +38,7 @@ class Run:
     rows: list[Result]
     config: str
     environment: dict[str, Any]
-    loss: list[tuple[float, float]] = field(default_factory=list)
+    curves: dict[str, Curve] = field(default_factory=dict)
     notes: list[dict[str, Any]] = field(default_factory=list)
     examples: list[dict[str, Any]] = field(default_factory=list)
     prior: PriorRecord | None = None
@@ -93,8 +94,11 @@ def read_run(folder: Path) -> Run:
     if not folder.is_dir():
         raise ConfigError(f"no run folder at {folder}; give a folder that holds results.jsonl")
     prior = read_record(folder) if has_record(folder) else None
-    rows = [] if prior else [_clean(r, folder) for r in read_results(folder / "results.jsonl")]
-    if not rows and prior is None:
+    curves = {**read_curves(folder / "metrics.csv"), **read_curves(folder / "perf.csv")}
+    evaluated = any((folder / name).exists() for name in _OF_EVALUATIONS)
+    bare = prior is not None or (bool(curves) and not evaluated)
+    rows = [] if bare else [_clean(r, folder) for r in read_results(folder / "results.jsonl")]
+    if not rows and not bare:
         raise ConfigError(f"{folder / 'results.jsonl'} holds no row; run an evaluation first")
     values: dict[tuple[object, ...], float] = {}
     for row in rows:
@@ -110,7 +114,7 @@ def read_run(folder: Path) -> Run:
         rows,
         plain(_text(folder / "config.yaml"), keep_lines=True),
         _environment(folder / "env.json"),
-        [] if prior else _loss(folder / "metrics.csv"),
+        curves,
         _notes(folder / "notes.json"),
         read_examples(folder / "examples.json"),
         prior,
@@ -210,22 +214,3 @@ def _notes(path: Path) -> list[dict[str, Any]]:
         if not sound:
             raise ConfigError(f"{path}: histogram of {note['title']!r} needs two labels and two lists of numbers")
     return notes
-
-
-def _loss(path: Path) -> list[tuple[float, float]]:
-    if not path.is_file():
-        return []
-    points = []
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        column = next((c for c in reader.fieldnames or () if c.startswith("train/loss")), None)
-        for row in reader:
-            if column is None or not row.get(column) or not row.get("step"):
-                continue
-            try:
-                point = float(row["step"]), float(row[column])
-            except ValueError as error:
-                raise ConfigError(f"{path}:{reader.line_num} is no number: {error}") from error
-            if isfinite(point[1]):
-                points.append(point)
-    return points
