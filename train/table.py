@@ -48,7 +48,7 @@ class GrowingTable:
         if not self.path.is_file():
             return [], []
         reader = csv.DictReader(_whole_lines(self.path))
-        rows = [row for row in reader if (row.get("step") or "").isdigit() and None not in row.values()]
+        rows = [row for row in reader if (row["step"] or "").isdigit() and None not in (*row, *row.values())]
         return list(reader.fieldnames or ()), rows
 
     def _write(self, rows: list[Mapping[str, str]] | list[dict[str, str]]) -> None:

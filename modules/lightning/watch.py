@@ -81,7 +81,7 @@ def embedding_of(encoder: ImageEncoder, x: Tensor, *, wanted: bool = True) -> It
     if not wanted:
         yield found
         return
-    encode = encoder.encode_image
+    encode, own = encoder.encode_image, vars(encoder).get("encode_image")  # somebody else may be watching too
 
     def watched(pixels: Tensor) -> Tensor:
         z = encode(pixels)
@@ -94,3 +94,5 @@ def embedding_of(encoder: ImageEncoder, x: Tensor, *, wanted: bool = True) -> It
         yield found
     finally:
         del encoder.encode_image  # pyright: ignore[reportAttributeAccessIssue]
+        if own is not None:
+            encoder.encode_image = own  # pyright: ignore[reportAttributeAccessIssue]
