@@ -88,13 +88,13 @@ def open_benchmark(
         entry: of the catalog.
         where: a folder that it was unpacked to, or its shards.
         image_size: side that the model takes, for entries whose space is the model's.
-        split: another split than the entry's, for tuning; its count is checked where the entry knows it.
+        split: another split than the entry's, for tuning.
         published: lists of installed packages.
         templates: instead of the entry's; every row says so.
         allow_mismatch: take other counts too; every row says so.
 
     Raises:
-        ValueError: nothing there, or not what the entry expects: one line with what was found and what to do.
+        ValueError: nothing there, or not what the entry expects.
     """
     if not entry.tasks:
         raise ValueError(f"{entry.id} ({entry.title}) is no set of pictures with labels; its task is {entry.kind}")
@@ -105,20 +105,13 @@ def open_benchmark(
     filled = resolve(asked, entry, "templates", found.templates, published, where)
     opened = Benchmark(entry, found.source, names, filled, image_size, found.layout)
     opened.qualifiers += counted(entry, where, len(found.source), len(names), allow_mismatch)
-    if entry.stands_in:
-        opened.qualifiers.append(entry.stands_in)
+    opened.qualifiers += filter(None, [entry.stands_in])
     if entry.names.origin == "dataset" and found.foreign:
         opened.qualifiers.append(f"class names of {found.layout}, not those of clip_benchmark's file")
-    if templates is not None and entry.templates.origin != "dataset":
+    if templates is not None:
         opened.qualifiers.append(f"templates of the recipe, not those of {entry.id}")
     _check_ties(opened)
-    x = found.source[0].x
-    opened.resolution = x.shape[-1]
-    if opened.native and tuple(x.shape[-2:]) != (entry.native, entry.native):
-        raise ValueError(
-            f"{entry.id} is attacked at its own {entry.native} x {entry.native} pixels, and '{where}' holds pictures "
-            f"of {x.shape[-1]} x {x.shape[-2]}; fetch the original"
-        )
+    _check_size(opened, where)
     return opened
 
 
@@ -138,6 +131,16 @@ def counted(entry: Entry, where: str, images: int, classes: int | None, allow: b
             "every row will say so"
         )
     return told
+
+
+def _check_size(opened: Benchmark, where: str) -> None:
+    entry, x = opened.entry, opened.source[0].x
+    opened.resolution = x.shape[-1]
+    if opened.native and tuple(x.shape[-2:]) != (entry.native, entry.native):
+        raise ValueError(
+            f"{entry.id} is attacked at its own {entry.native} x {entry.native} pixels, and '{where}' holds pictures "
+            f"of {x.shape[-1]} x {x.shape[-2]}; fetch the original"
+        )
 
 
 def _check_ties(opened: Benchmark) -> None:

@@ -58,6 +58,11 @@ def resolve(
             f"{entry.id} takes its {what}{asked} from the data set, and '{where}' has none; put a {file} there, "
             f"one a line{', with {c} for the class' if what == 'templates' else ''}"
         )
+    _check(lines, texts, entry, what, where)
+    return lines
+
+
+def _check(lines: Sequence[str], texts: Texts, entry: Entry, what: str, where: str) -> None:
     if texts.sha256 and digest(lines) != texts.sha256:
         whence = f"{texts.name} of this installation" if texts.origin == "package" else texts.name or f"'{where}'"
         raise ValueError(
@@ -65,10 +70,7 @@ def resolve(
             f"{texts.sha256[:12]}); install the versions of .ci/constraints.txt"
         )
     if texts.count is not None and len(lines) != texts.count:
-        raise ValueError(
-            f"{entry.id}: '{where}' has {len(lines)} {what} where {texts.count} belong; fetch {file} again"
-        )
-    return lines
+        raise ValueError(f"{entry.id}: '{where}' has {len(lines)} {what} where {texts.count} belong; fetch it again")
 
 
 def tied(names: Sequence[str]) -> dict[str, list[int]]:
