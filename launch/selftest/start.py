@@ -20,7 +20,8 @@ from launch.selftest.orphans import MARK, marked, wait_until_gone
 
 _OF_LAUNCHERS = ("SLURM_", "PMI", "RANK", "LOCAL_", "GROUP_", "NODE_RANK", "MASTER_", "WORLD_SIZE", "TORCHELASTIC_")
 _READY = ["launch.cli", "launch.job", "launch.selftest.planted", "train.finetune", "train.prior"]
-_GONE = 30.0
+_GONE = 15.0
+_MARK = secrets.token_hex(8)  # one for this process: what is forked later inherits what was said first
 
 
 class Rank(Protocol):
@@ -83,7 +84,7 @@ class Starter:
     """
 
     def __init__(self, *, forked: bool) -> None:
-        self.forked, self.mark = forked, secrets.token_hex(8)
+        self.forked, self.mark = forked, _MARK
         self._lives: list[Life] = []
         self.known: set[int] = set()
 
@@ -100,7 +101,7 @@ class Starter:
             except (EOFError, ConnectionError) as error:
                 raise RuntimeError("the process that others are forked from ended; leave out --quick") from error
             first.join()
-            self.known = set(marked(self.mark))
+        self.known = set(marked(self.mark))
         return self
 
     def __exit__(self, *_: object) -> None:
