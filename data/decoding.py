@@ -65,19 +65,29 @@ def decode_sample(
     """
     image = decode_image(content[picture], max_pixels=how.max_pixels)
     x = resize_and_crop(image, how.image_size, interpolation=how.interpolation, resize=how.resize, out=out)
-    label = _label(content["cls"], how.classes) if "cls" in content else -1
-    caption = _text(content["txt"]) if "txt" in content else None
+    label = label_of(content["cls"], how.classes) if "cls" in content else -1
+    caption = caption_text(content["txt"]) if "txt" in content else None
     return ImageSample(x, label, key, caption)
 
 
-def _text(content: bytes) -> str:
+def caption_text(content: bytes) -> str:
+    """The caption in a ``.txt`` member.
+
+    Raises:
+        DecodeError: not UTF-8.
+    """
     try:
         return content.decode("utf-8").strip()
     except UnicodeDecodeError as error:
         raise DecodeError("bad caption", "not UTF-8") from error
 
 
-def _label(content: bytes, classes: int) -> int:
+def label_of(content: bytes, classes: int) -> int:
+    """The class index in a ``.cls`` member.
+
+    Raises:
+        DecodeError: none of ``classes`` classes has it.
+    """
     text = content[:32].decode("ascii", errors="replace").strip()
     try:
         label = int(text)

@@ -1,4 +1,4 @@
-"""Making shards, and looking into them: from a folder of pictures, or from the embedded set."""
+"""Making shards: from a folder of pictures, or from the embedded set."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from typing import Any
 
 from PIL import Image
 
-from data.catalog import CLASS_FILE, TEMPLATE_FILE, locate, read_classes
-from data.images import ArrayImages, ShardImages
+from data.catalog import CLASS_FILE, TEMPLATE_FILE, read_classes
+from data.images import ArrayImages
 from data.manifest import new_folder, write_text
-from data.progress import track
 from data.sample import CLASSES, SPLITS, TEMPLATES, captions, digits
-from data.shard_index import IndexedShards
 from data.shards import write_shards
 from data.transforms import IMAGE_EXTENSIONS, DecodeError, decode_image
 
@@ -117,50 +115,6 @@ def make_from_sample(name: str, out: Path, *, per_shard: int = 1000) -> dict[str
         write_text(temporary / CLASS_FILE, "".join(f"{line}\n" for line in CLASSES))
         write_text(temporary / TEMPLATE_FILE, "".join(f"{line}\n" for line in placed))
     return summary
-
-
-def statistics(shards: str, split: str) -> dict[str, Any]:
-    """What a set of shards holds, found by decoding all of it; faults are counted, not raised.
-
-    Returns:
-        ``samples``, ``shards``, ``classes`` (pictures per class), ``unlabelled``, ``captions``,
-        ``sizes`` ({"width x height": count}), ``bad`` pictures and ``rejected`` members by reason.
-
-    Raises:
-        ValueError: no such shards.
-    """
-    found = locate(shards, split)
-    index = IndexedShards(found.urls, skip_bad=True)
-    source = ShardImages(index, None, found.classes)
-    sizes: Counter[str] = Counter()
-    labels: Counter[int] = Counter()
-    bad: Counter[str] = Counter()
-    captioned = 0
-    for i in track(range(len(source)), "look at the pictures", len(source)):
-        try:
-            sample = source[i]
-        except DecodeError as error:
-            bad[error.reason] += 1
-            continue
-        sizes[f"{sample.x.shape[2]} x {sample.x.shape[1]}"] += 1
-        labels[sample.y] += 1
-        captioned += sample.caption is not None
-    return {
-        "samples": len(source),
-        "shards": len(found.urls),
-        "classes": _per_class(labels, found.classes),
-        "unlabelled": labels[-1],
-        "captions": captioned,
-        "sizes": dict(sorted(sizes.items())),
-        "bad": dict(sorted(bad.items())),
-        "rejected": dict(sorted(index.rejected.items())),
-    }
-
-
-def _per_class(labels: Counter[int], classes: list[str]) -> dict[str, int]:
-    if classes:
-        return {name: labels[label] for label, name in enumerate(classes)}
-    return {str(label): count for label, count in sorted(labels.items()) if label >= 0}
 
 
 def _encoded(source: ArrayImages) -> Iterator[dict[str, Any]]:

@@ -22,7 +22,7 @@ def index_data(shards: str, split: str, *, cache_gib: float | None, cache_dir: s
     from launch.job import print_mapping
 
     _refuse_embedded(shards)
-    cache = _cache(cache_gib, cache_dir)
+    cache = cache_of(cache_gib, cache_dir)
     found = locate(shards, split, cache)
     index = IndexedShards(found.urls, skip_bad=True, cache=cache, fresh=True)
     print_mapping(
@@ -48,7 +48,7 @@ def check_data(
     from launch.job import print_mapping
 
     _refuse_embedded(shards)
-    found = check_shards(shards, split, workers=workers, cache=_cache(cache_gib, cache_dir))
+    found = check_shards(shards, split, workers=workers, cache=cache_of(cache_gib, cache_dir))
     if as_json:
         print(json.dumps(found.plain(), indent=1))
         return 0 if found.sound else 1
@@ -66,7 +66,8 @@ def _refuse_embedded(shards: str) -> None:
         raise ConfigError(f"'digits' is embedded and has no shards; {remedy}")
 
 
-def _cache(gib: float | None, folder: str | None) -> ShardCache:
+def cache_of(gib: float | None, folder: str | None) -> ShardCache:
+    """The cache of fetched shards that a command names."""
     from data.reading import Reading
 
     default = Reading()

@@ -95,13 +95,6 @@ def make_data(source: str, out: Path, *, split: str, per_shard: int, skip_bad: b
     print_mapping(summary)
 
 
-def show_statistics(shards: str, split: str) -> None:
-    """Print the counts of a data set."""
-    from data.make import statistics
-
-    print_mapping(statistics(shards, split))
-
-
 def print_mapping(values: dict[str, Any]) -> None:
     """Print names and values as a small table."""
     from rich.console import Console

@@ -31,16 +31,20 @@ def data_make(
 
 @data_app.command("stats")
 def data_stats(
-    shards: Annotated[str, typer.Argument(help="digits, a folder of shards, or x-{0..9}.tar")],
+    shards: Annotated[str, typer.Argument(help="digits, a folder of shards, x-{0..9}.tar, or such tars elsewhere.")],
     split: Annotated[str, typer.Option(help="Which split.")] = "test",
+    workers: Annotated[int, typer.Option(help="Processes that decode.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print plain values.")] = False,
+    cache: CacheGiB = None,
+    cache_dir: CacheDir = None,
 ) -> None:
-    """Count the images, classes and sizes of a data set.
+    """Count classes, sizes, shapes, formats, duplicates and colours of a data set, decoding each image once.
 
-    Example: robustclip data stats shards --split train
+    Example: robustclip data stats shards --split train --workers 8 --json
     """
-    from launch.job import show_statistics
+    from launch.data_stats import show_statistics
 
-    show_statistics(shards, split)
+    show_statistics(shards, split, workers=workers, as_json=as_json, cache_gib=cache, cache_dir=cache_dir)
 
 
 @data_app.command("index")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data.catalog import open_images
-from data.make import BadImagesError, make_from_folder, make_from_sample, statistics
+from data.make import BadImagesError, make_from_folder, make_from_sample
 from data.sample import captions, digits
 from data.shards import IndexedShards, expand
 
@@ -137,35 +137,3 @@ def test_an_unknown_set_and_a_full_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not empty"):
         make_from_sample("digits", tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_statistics_count_what_is_there_and_what_is_bad(
-    tmp_path: Path, picture: Picture, make_tar: Callable[..., Path]
-) -> None:
-    members = [
-        ("a.png", picture(0, (8, 6))),
-        ("a.cls", b"1"),
-        ("a.txt", b"text"),
-        ("b.png", picture(1, (8, 6))),
-        ("b.cls", b"1"),
-        ("c.jpg", picture(2, (9, 9), "JPEG")),
-        ("d.jpg", b"<html>"),
-        ("e.cls", b"0"),
-        ("f.png", picture(3)),
-        ("f.cls", b"7"),
-        ("g.pkl", b"x"),
-    ]
-    make_tar(tmp_path / "x/0.tar", members)
-    (tmp_path / "x/classnames.txt").write_text("ant\nbee\n")
-    assert statistics(str(tmp_path / "x/0.tar"), "test") == {
-        "samples": 6,
-        "shards": 1,
-        "classes": {"ant": 0, "bee": 2},
-        "unlabelled": 1,
-        "captions": 1,
-        "sizes": {"8 x 6": 2, "9 x 9": 1},
-        "bad": {"bad label": 1, "no picture": 1, "not an image": 1},
-        "rejected": {"pickled": 1},
-    }
-    (tmp_path / "x/classnames.txt").unlink()
-    assert statistics(str(tmp_path / "x/0.tar"), "test")["classes"] == {"1": 2, "7": 1}

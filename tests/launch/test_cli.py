@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import time
@@ -192,7 +193,8 @@ def test_shards_are_made_counted_and_evaluated(
     assert here("data", "make", "photos", "--out", "shards") == (0, [])
     monkeypatch.setattr(sys, "argv", ["robustclip", "data", "stats", "shards"])
     cli.main()
-    assert "cat: 3, dog: 3" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert re.search(r"cat +3 ", told) and re.search(r"dog +3 ", told)
     settings = ["tasks.digits-small.shards=shards", "defenses={none: {}}", "attacks.pgd.steps=1", "views=[adaptive]"]
     assert here("evaluate", "tiny", "checkpoint_tiny", *settings, "--out", "run")[0] == 0
     assert (tmp_path / "run" / "report" / "index.html").is_file()

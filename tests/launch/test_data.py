@@ -1,4 +1,4 @@
-"""``robustclip data index`` and ``robustclip data check``, as typed."""
+"""``robustclip data index``, ``check`` and ``stats``, as typed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from data.make import make_from_sample
 from launch.cli import main
+from launch.data_stats import show_statistics
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -74,3 +75,23 @@ def test_a_check_leaves_with_one_when_something_is_bad(run: Run, numbers: Path) 
 def test_a_mistake_is_one_line_and_code_two(words: tuple[str, ...], said: str, run: Run) -> None:
     code, _, err = run(*words)
     assert code == 2 and said in err and len(err.strip().splitlines()) == 1
+
+
+def test_statistics_show_a_strangers_names_as_mere_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_from_sample("digits", tmp_path / "set", per_shard=300)
+    names = ["<script>alert(1)</script>", "\x1b[31mred", "=cmd()", "[bold]x[/bold]", "a\x07b", *"56789"]
+    (tmp_path / "set" / "classnames.txt").write_text("".join(f"{name}\n" for name in names))
+    told = {"workers": 0, "cache_gib": None, "cache_dir": None}
+    show_statistics(str(tmp_path / "set"), "tune", as_json=False, **told)
+    table = capsys.readouterr().out
+    assert "\x1b" not in table and "\x07" not in table and "[bold]x[/bold]" in table
+    show_statistics(str(tmp_path / "set"), "tune", as_json=True, **told)
+    text = capsys.readouterr().out
+    assert "\x1b" not in text and set(json.loads(text)["classes"]) == set(names)
+
+
+def test_statistics_of_the_embedded_set_are_those_of_its_shards(capsys: pytest.CaptureFixture[str]) -> None:
+    show_statistics("digits", "test", workers=0, as_json=True, cache_gib=None, cache_dir=None)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["samples"], found["captions"], found["formats"]) == (300, 300, {"PNG": 300})
+    assert sum(found["classes"].values()) == 300 and found["sizes"] == {"32 x 32": 300}
