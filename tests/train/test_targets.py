@@ -22,6 +22,7 @@ from data.target_parts import PartBatches, prepare, write_parts
 from data.targeted import TargetedImages
 from data.targets import Header, Targets
 from modules.encoders.base import ImageEncoder
+from modules.encoders.clip import CLIPEncoder
 from modules.encoders.fingerprint import fingerprint
 from modules.encoders.tiny import load_tiny
 from tests.train.test_distributed import TWO, largest_difference, overrides, robustclip
@@ -44,17 +45,21 @@ def same(one: Weights, other: Weights) -> bool:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of the batches that frozen encoders compute outside of steps and inside of them."""
+    """Sizes of the batches that original encoders compute from now on."""
     sizes: list[int] = []
-    from modules.encoders.clip import CLIPEncoder
+    originals: list[CLIPEncoder] = []
+    encode, freeze = CLIPEncoder.encode_image, CLIPEncoder.freeze
 
-    original = CLIPEncoder.encode_image
+    def frozen(self: CLIPEncoder) -> CLIPEncoder:
+        originals.append(self)
+        return freeze(self)
 
     def watched(self: CLIPEncoder, x: torch.Tensor) -> torch.Tensor:
-        if not torch.is_grad_enabled():
+        if any(self is original for original in originals):
             sizes.append(len(x))
-        return original(self, x)
+        return encode(self, x)
 
+    monkeypatch.setattr(CLIPEncoder, "freeze", frozen)
     monkeypatch.setattr(CLIPEncoder, "encode_image", watched)
     return sizes
 
@@ -99,6 +104,7 @@ def test_a_part_that_was_removed_is_made_anew_and_alone(
     assert len(counted) == 173 // 8 + 1 + 1
 
 
+@pytest.mark.slow
 def test_targets_of_another_model_are_refused_in_a_line(run: Callable[..., Run], folder: Path, tmp_path: Path) -> None:
     finetune(run(f"data.targets={folder}", "optimizer.max_steps=2"))
     checkpoint = tmp_path / "run" / "export" / "encoder.safetensors"
