@@ -19,7 +19,7 @@ from configs.load import plain
 from eval.results import WORST, Result, read_results
 
 FILE = "trackers.json"
-_EVALUATED = "evaluated"  # step whose rows were told last
+_EVALUATED = "evaluated"  # steps whose rows were told; several processes may judge them in any order
 
 
 class Trackers(Callback):
@@ -45,7 +45,8 @@ class Trackers(Callback):
             return
         file, step = self.folder / FILE, trainer.global_step
         self._state = json.loads(file.read_text()) if file.is_file() and step else {}
-        self._state[_EVALUATED] = min(self._state.get(_EVALUATED, -1), step)  # later rows are made anew
+        told = self._state.get(_EVALUATED, [])
+        self._state[_EVALUATED] = [number for number in told if number <= step]  # later rows are made anew
         for name in self.config.trainer.trackers:
             self._try(name, lambda name=name: self._open(name, step))
         self._remember()
@@ -92,10 +93,10 @@ class Trackers(Callback):
         file = self.folder / "results.jsonl"
         if not self.loggers or not file.is_file():
             return
-        fresh = [row for row in read_results(file) if row.step > self._state[_EVALUATED]]
+        fresh = [row for row in read_results(file) if row.step not in self._state[_EVALUATED]]
         for step in sorted({row.step for row in fresh}):
             self.tell(step, named([row for row in fresh if row.step == step]))
-            self._state[_EVALUATED] = step
+            self._state[_EVALUATED].append(step)
             self._remember()
 
     def _remember(self) -> None:

@@ -128,6 +128,7 @@ def test_the_norm_is_that_of_the_whole_step_before_it_is_clipped(watched: Any, r
     assert told == pytest.approx(torch.stack(squares).sum().sqrt().item(), rel=1e-5) and told > 0.01
 
 
+@pytest.mark.slow
 def test_a_peak_that_is_said_gives_a_share_of_it(watched: Any) -> None:
     rows = lines(watched("trainer.peak_tflops=2.0") / "perf.csv")
     assert all(float(row["perf/mfu"]) == pytest.approx(float(row["perf/tflops"]) / 2) for row in rows)

@@ -133,8 +133,8 @@ def difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> 
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
-def column(run: Path, name: str) -> list[float]:
-    with (run / "metrics.csv").open(newline="") as file:
+def column(run: Path, name: str, table: str = "metrics.csv") -> list[float]:
+    with (run / table).open(newline="") as file:
         return [float(row[name]) for row in csv.DictReader(file) if row[name]]
 
 
@@ -149,6 +149,9 @@ class TestTwoProcesses:
     def test_a_fine_tuning_ends_as_that_of_one_process(self, strategy: str, pair: Path, alone: Any) -> None:
         one, two = alone("finetune"), pair / f"finetune-{strategy}"
         assert len(losses(one)) == 4 and losses(two) == pytest.approx(losses(one), rel=1e-5)
+        for name in ("train/grad_norm", "train/attack_gain", "train/cosine"):
+            assert len(column(one, name)) == 4 and column(two, name) == pytest.approx(column(one, name), rel=1e-4), name
+        assert all(speed > 0 for speed in column(two, "perf/images_per_s", "perf.csv"))
         assert difference(weights(one), weights(two)) < TOLERANCE
         assert difference(weights(one), dict(load_tiny().image.visual.state_dict())) > 100 * TOLERANCE
         loaded = load_model(ModelConfig("tiny", checkpoint=str(two / "export" / "encoder.safetensors")))
@@ -158,6 +161,8 @@ class TestTwoProcesses:
     def test_a_prior_and_its_average_end_as_those_of_one_process(self, strategy: str, pair: Path, alone: Any) -> None:
         one, two = alone("prior"), pair / f"prior-{strategy}"
         assert len(losses(one)) == 6 and losses(two) == pytest.approx(losses(one), rel=1e-5)
+        norms = column(one, "train/grad_norm")
+        assert len(norms) == 6 and column(two, "train/grad_norm") == pytest.approx(norms, rel=1e-4)
         assert difference(weights(one), weights(two)) < TOLERANCE
         last = "checkpoints/step=000006.ckpt"
         trained = torch.load(two / last, weights_only=True)["state_dict"]

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from configs.files import ConfigError
-from configs.load import load_config
-from configs.trackers import TRACKERS, tracker_faults
 from eval.results import Result, read_results
 from modules.lightning.finetuning import AdversarialFineTuning
 from train.finetune import finetune
@@ -77,6 +72,7 @@ def test_tensorboard_has_every_line_and_every_evaluated_checkpoint_once(
         assert [step for step, _ in found[row.key]] == [2, 4]
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_is_told_no_more_and_the_training_goes_on(
     run: Runs, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,42 +123,6 @@ def test_mlflow_goes_on_with_the_same_run(run: Runs, evaluation: str, monkeypatc
     assert found.info.status == "FINISHED"
     assert {metric.step for metric in client.get_metric_history(found.info.run_id, "train/loss")} == {1, 2, 3, 4}
     assert [metric.step for metric in client.get_metric_history(found.info.run_id, KEY)] == [2, 4]
-
-
-def test_a_missing_package_and_strange_options_are_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("configs.trackers.find_spec", lambda name: None)
-    words = ["trainer.trackers=[wandb, tensorflow]", "trainer.tracker_options={mlflow: {}, wandb: {projekt: x}}"]
-    with pytest.raises(ConfigError) as refused:
-        load_config("finetune", "fare_tiny_eps4", words)
-    assert {line for line in str(refused.value).splitlines() if "tracker" in line} == {
-        "trainer.trackers: unknown tracker 'tensorflow'; choose of: tensorboard, wandb, mlflow",
-        "trainer.trackers: wandb is not installed; install it: pip install -e '.[wandb]'",
-        "trainer.tracker_options.wandb: unknown option 'projekt'; choose of: project, entity, offline",
-        "trainer.tracker_options.mlflow: trainer.trackers does not name mlflow; add it there",
-    }
-
-
-@pytest.mark.parametrize(
-    ("said", "fault"),
-    [
-        ({"wandb": 3}, "trainer.tracker_options.wandb is 3; it must be options by name, such as {project: …}"),
-        ({"wandb": {"offline": "yes"}}, "trainer.tracker_options.wandb.offline is 'yes'; it must be true or false"),
-        ({"wandb": {"project": 1}}, "trainer.tracker_options.wandb.project is 1; it must be a text"),
-    ],
-)
-def test_options_have_kinds(said: Any, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("configs.trackers.find_spec", lambda name: ModuleSpec(name, None, origin=name))
-    assert tracker_faults({"trackers": ["wandb"], "tracker_options": said}) == [fault]
-
-
-def test_a_folder_that_a_tracker_keeps_its_runs_in_is_not_the_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "robustclip_tracker").mkdir()
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(TRACKERS, "robustclip_tracker", {})
-    (fault,) = tracker_faults({"trackers": ["robustclip_tracker"], "tracker_options": {}})
-    assert "is not installed" in fault
 
 
 def test_a_radius_is_named_where_a_curve_shares_a_key() -> None:

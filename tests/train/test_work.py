@@ -27,7 +27,7 @@ def module_of(*words: str, recipe: str = "fare_tiny_eps4"):
     ("recipe", "words"),
     [
         ("fare_tiny_eps4", ["attack.steps=2", "attack.keep=best"]),
-        ("tecoa_tiny_eps4", ["attack.steps=2"]),
+        pytest.param("tecoa_tiny_eps4", ["attack.steps=2"], marks=pytest.mark.slow),
     ],
 )
 def test_a_training_counts_what_the_forecast_counts(recipe: str, words: list[str]) -> None:
@@ -39,6 +39,7 @@ def test_a_training_counts_what_the_forecast_counts(recipe: str, words: list[str
     assert all(torch.equal(value, before[name]) for name, value in module.encoder.state_dict().items())
 
 
+@pytest.mark.slow
 def test_what_computes_activations_anew_is_no_work_of_the_model() -> None:
     fewer, plain = (
         sample_flops(module_of("attack.steps=2", *words)[1]) for words in (["trainer.checkpointing=true"], [])
@@ -46,6 +47,7 @@ def test_what_computes_activations_anew_is_no_work_of_the_model() -> None:
     assert fewer == plain
 
 
+@pytest.mark.slow
 def test_targets_that_are_known_save_a_pass() -> None:
     _, module = module_of("attack.steps=2")
     without, known = sample_flops(module), sample_flops(module, targets=True)
