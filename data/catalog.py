@@ -12,6 +12,7 @@ from data.remote import small_file
 from data.sample import digits
 from data.shard_cache import ShardCache
 from data.shard_index import IndexedShards
+from data.shard_lists import is_list, names_tars, shards_of_folder, shards_of_list
 from data.shards import expand
 from data.source import check_classes
 from data.transforms import MAX_PIXELS
@@ -43,8 +44,8 @@ def open_images(
     """The pictures that ``shards`` names.
 
     Args:
-        shards: ``digits`` (the embedded set), a clip_benchmark folder, ``x-{0..9}.tar``, or such tars elsewhere:
-            ``https://host/x-{0..9}.tar``, s3, gs and file alike.
+        shards: ``digits`` (the embedded set), a clip_benchmark folder, ``x-{0..9}.tar``, a list of tars ``x.txt``, or
+            any of them elsewhere: ``https://host/x-{0..9}.tar``, s3, gs and file alike.
         split: 'train', 'tune' or 'test'; tars named one by one are taken as they are.
         image_size: side in pixels; None keeps the pictures' own sizes.
         skip_bad: count and pass over damaged shards and pictures (training), instead of raising.
@@ -85,8 +86,13 @@ def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bo
     Raises:
         ValueError: neither; or its text files are faulty.
     """
+    cache = cache or ShardCache()
+    if is_list(shards):
+        urls = shards_of_list(shards, cache)
+        return _elsewhere(urls, cache, ties) if is_address(urls[0]) else _here(urls, ties, within_split=False)
     if is_address(shards):
-        return _elsewhere(expand(shards), cache or ShardCache(), ties)
+        urls = expand(shards) if names_tars(shards) else shards_of_folder(shards, split, cache)
+        return _elsewhere(urls, cache, ties, within_split=not names_tars(shards))
     path = Path(shards).expanduser()
     if path.is_dir():
         folder = path / split
@@ -102,19 +108,23 @@ def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bo
         urls = expand(shards)
     else:
         raise ValueError(f"unknown images '{shards}'; choose digits, a folder, or shards like 'x-{{0..9}}.tar'")
+    return _here(urls, ties, within_split=path.is_dir())
+
+
+def _here(urls: list[str], ties: bool, *, within_split: bool) -> Location:
     near = Path(urls[0]).parent
     places = (near, near.parent)
     classes = _beside(places, CLASS_FILE)
     templates = _beside(places, TEMPLATE_FILE)
     return Location(
-        name=(near.parent if path.is_dir() else near).name or "shards",
+        name=(near.parent if within_split else near).name or "shards",
         urls=urls,
         classes=read_classes(classes, ties=ties) if classes else [],
         templates=read_templates(templates) if templates else list(DEFAULT_TEMPLATES),
     )
 
 
-def _elsewhere(urls: list[str], cache: ShardCache, ties: bool) -> Location:
+def _elsewhere(urls: list[str], cache: ShardCache, ties: bool, *, within_split: bool = False) -> Location:
     beside, over = urls[0], above(urls[0])
     found = {
         name: small_file(cache, sibling(beside, name)) or small_file(cache, sibling(over, name))
@@ -122,7 +132,7 @@ def _elsewhere(urls: list[str], cache: ShardCache, ties: bool) -> Location:
     }
     classes, templates = found[CLASS_FILE], found[TEMPLATE_FILE]
     return Location(
-        name=file_name(sibling(beside, "").split("?")[0].rstrip("/")) or "shards",
+        name=file_name((over if within_split else sibling(beside, "")).split("?")[0].rstrip("/")) or "shards",
         urls=urls,
         classes=read_classes(classes, ties=ties) if classes else [],
         templates=read_templates(templates) if templates else list(DEFAULT_TEMPLATES),
