@@ -43,6 +43,9 @@ class EvaluateCheckpoints(Callback):
         name: display name of the encoder.
         encoder_of: finds the encoder in the LightningModule; every process asks, as weights may be spread over them.
         every: steps between checkpoints that are evaluated; those in between were saved on leaving.
+
+    Attributes:
+        asked: whether this process has been told to end; the evaluation then ends unfinished, and goes on next time.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class EvaluateCheckpoints(Callback):
         self.plan, self.out, self.name, self.encoder_of, self.every = plan, out, name, encoder_of, every
         self._due: int | None = None
         self._team: Team | None = None
+        self.asked: Callable[[], bool] = lambda: False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse checkpoints that would never call this callback, and a prior that cannot be of all of them."""
@@ -115,6 +119,7 @@ class EvaluateCheckpoints(Callback):
             return
         encoder = self.encoder_of(pl_module).to(trainer.strategy.root_device)  # Lightning takes it off in the end
         self._team = self._team or Team.of_all()
+        self._team.asked = self.asked
         with self._team.one_end(), isolate_rng():
             self._evaluate(step, encoder, self._team)
 

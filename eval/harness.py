@@ -19,7 +19,7 @@ from eval.plan import Plan
 from eval.progress import Ticker
 from eval.results import Result
 from eval.rows import Rows, Subject, widest
-from eval.team import Team
+from eval.team import Team, Unfinished
 from modules.encoders.base import ImageEncoder, frozen
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ def evaluate(
     Raises:
         ConfigError: the state belongs to another evaluation or is damaged.
         ValueError: a defence or classifier failed or returned nonsense, or images cannot be read.
+        Unfinished: a process of the team was asked to end; what is judged is in ``state``.
     """
     found, team = Evaluation(), team or Team()
     quiet = quiet or team.rank > 0
@@ -124,12 +125,18 @@ def _round(
     if mine < count:
         batch = judge.task.batch(mine, judge.plan.config.batch_size).to(judge.device)
         wanted = judge.plan.config.examples if mine == 0 else 0
-        part = _one_batch(judge, batch, file(mine), header, ticker, found, wanted)
+        try:
+            part = _one_batch(judge, batch, file(mine), header, ticker, found, wanted, team)
+        except Unfinished:
+            if team.size == 1:
+                raise
     if team.size == 1:
         assert part is not None
         return [part]
-    told = [said for said in team.gather(part and part.to_json()) if said is not None]
-    parts = [Outcomes.from_json(said) for said in told]
+    told = team.gather({"part": part and part.to_json(), "asked": team.asked()})
+    if any(said["asked"] for said in told):
+        raise Unfinished
+    parts = [Outcomes.from_json(said["part"]) for said in told if said["part"] is not None]
     for number, other in enumerate(parts, first):
         if number != mine:
             ticker.advance(judge.work_of(len(other.keys)))
@@ -146,12 +153,13 @@ def _one_batch(
     ticker: Ticker,
     found: Evaluation,
     wanted: int,
+    team: Team,
 ) -> Outcomes:
     part = Outcomes(keys=list(batch.key))
     if file is not None and file.is_file():
         part = _known(file, header, batch, judge)
     began_anew = not part.draws
-    saver = _Saver(file, header, part)
+    saver = _Saver(file, header, part, team)
     adversarial = judge.batch(batch, ticker, part, saver.keep)
     saver.write(part)
     if wanted:
@@ -164,11 +172,14 @@ def _one_batch(
 class _Saver:
     """Writes unfinished work to its file, not oftener than every so many seconds; ``part`` is what it holds already."""
 
-    def __init__(self, file: Path | None, header: dict[str, str], part: Outcomes) -> None:
-        self.file, self.header = file, header
+    def __init__(self, file: Path | None, header: dict[str, str], part: Outcomes, team: Team) -> None:
+        self.file, self.header, self.team = file, header, team
         self.written, self.last = ",".join(map(str, part.draws)), time.monotonic()
 
     def keep(self, part: Outcomes) -> None:
+        if self.team.asked():
+            self.write(part)
+            raise Unfinished
         if time.monotonic() - self.last >= SAVE_EVERY:
             self.write(part)
 

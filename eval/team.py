@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -15,6 +15,10 @@ from torch import Tensor
 
 PATIENCE = timedelta(hours=12)
 """How long a process waits for another one's batch."""
+
+
+class Unfinished(BaseException):
+    """The processes were asked to end; what is judged is on the disk, and the same evaluation goes on from there."""
 
 
 class Team:
@@ -28,11 +32,13 @@ class Team:
     Attributes:
         rank: number of this process, from 0.
         size: how many there are.
+        asked: whether this process has been told to end; all of them then do, between two pieces of work.
     """
 
     def __init__(self, group: dist.ProcessGroup | None = None, /) -> None:
         self.group = group
         self.rank, self.size = (0, 1) if group is None else (dist.get_rank(group), dist.get_world_size(group))
+        self.asked: Callable[[], bool] = lambda: False
         self._over = False
 
     @classmethod

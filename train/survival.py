@@ -6,10 +6,12 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint
+
+from eval.callback import EvaluateCheckpoints
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """Those by which queues and clouds say that a job ends soon."""
@@ -33,9 +35,18 @@ class LeaveInTime(Checkpoint):
         self._before: dict[signal.Signals, Any] = {}
         self._extra: Path | None = None
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen, in place of Lightning; know the checkpoint that the run went on from."""
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen; let an evaluation know who is asked, so that it need not be waited for."""
         self._before = {number: _listen(number, self._heed) for number in SIGNALS}
+        callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+        for callback in callbacks:
+            if isinstance(callback, EvaluateCheckpoints):
+                callback.asked = lambda: self.asked is not None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listen in place of Lightning; know the checkpoint that the run went on from."""
+        for number in SIGNALS:
+            _listen(number, self._heed)
         if trainer.global_step % self.every:
             self._extra = self._checkpoint(trainer.global_step)
 
@@ -57,9 +68,18 @@ class LeaveInTime(Checkpoint):
         if step % self.every:
             trainer.save_checkpoint(self._checkpoint(step), weights_only=False)
         trainer.strategy.checkpoint_io.teardown()  # what is still being written is on the disk now, or was not
+        self.leave(trainer, f"after step {step}")
+
+    def leave(self, trainer: pl.Trainer, when: str) -> NoReturn:
+        """Say so, and end this process as a success.
+
+        Raises:
+            SystemExit: with code 0.
+        """
         if trainer.is_global_zero:
             why = self.asked.name if self.asked else "a signal to another process"
-            print(f"stopped by {why} after step {step}; the same command goes on {self._whence(step)}", flush=True)
+            whence = self._whence(trainer.global_step)
+            print(f"stopped by {why} {when}; the same command goes on {whence}", flush=True)
         raise SystemExit(0)
 
     def _whence(self, step: int) -> str:
@@ -78,15 +98,8 @@ class LeaveInTime(Checkpoint):
     def _checkpoint(self, step: int) -> Path:
         return self.folder / f"step={step:06d}.ckpt"
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listen no longer."""
-        self._stop_listening()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Listen no longer."""
-        self._stop_listening()
-
-    def _stop_listening(self) -> None:
+    def listen_no_longer(self) -> None:
+        """Give the signals back to whom they were for before."""
         while self._before:
             number, before = self._before.popitem()
             signal.signal(number, signal.SIG_DFL if before is None else before)

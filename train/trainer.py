@@ -20,6 +20,7 @@ from configs.schema import OptimizerConfig, TrainerConfig
 from data.pairs import Pairs
 from data.source import ImageSource
 from data.targeted import TargetedImages
+from eval.team import Unfinished
 from modules.lightning.optim import OptimizerSettings
 from train.agreement import go_on_together
 from train.bad_samples import CountBadSamples
@@ -111,7 +112,7 @@ def fit(
             warnings.filterwarnings("ignore", message)
         trainer = build_trainer(config, max_steps, callbacks, run.folder, kind=kind, profiler=speed)
         go_on_together(trainer, module, run.newest_checkpoint)
-        with _interruptible():
+        with _ending(trainer, next(callback for callback in callbacks if isinstance(callback, LeaveInTime))):
             trainer.fit(module, datamodule=data, weights_only=True)
     return trainer
 
@@ -147,16 +148,23 @@ def _counting(source: Pairs, run: Run) -> list[Callback]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Ctrl-C stays Ctrl-C: Lightning would leave with code 1 and ignore further ones."""
+def _ending(trainer: pl.Trainer, leave: LeaveInTime) -> Iterator[None]:
+    """A signal lets an evaluation end the run as a step does; Ctrl-C stays Ctrl-C.
+
+    Lightning would leave with code 1 at Ctrl-C, and ignore further ones.
+    """
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
-    except SystemExit as leave:
-        if not isinstance(leave.__context__, KeyboardInterrupt):
+    except Unfinished:
+        leave.leave(trainer, f"while the checkpoint of step {trainer.global_step} was evaluated")
+    except SystemExit as left:
+        if not isinstance(left.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, handler)
-        raise KeyboardInterrupt from leave
+        raise KeyboardInterrupt from left
+    finally:
+        leave.listen_no_longer()
 
 
 def build_trainer(

@@ -2,8 +2,8 @@
 
 Run as a file by ``launch``: ``crew.py JOBS``, a JSON list of ``{ranks, settings, out, planted}``.  The first ``ranks``
 processes share the job; what they found stands in ``out/found-RANK.json``.  ``planted`` happens to the process ``rank``
-when it begins its ``batch``-th batch: ``error`` fails, ``gone`` ends it at once; ``apart`` gives every process a folder
-of its own for unfinished work.
+when it begins its ``batch``-th batch: ``error`` fails, ``gone`` ends it at once, ``asked`` tells it to end; ``apart``
+gives every process a folder of its own for unfinished work.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from eval.examples import write_examples
 from eval.harness import Evaluation, evaluate
 from eval.plan import build_plan
 from eval.rows import Subject
-from eval.team import Team
+from eval.team import Team, Unfinished
 from modules.encoders.tiny import load_tiny
 
 ROOT = Path(__file__).parents[2]
@@ -57,15 +57,18 @@ def launch(jobs: list[dict[str, Any]], folder: Path, codes: tuple[int, ...] = (0
     assert ended == codes, f"{ended}\n" + "\n".join(log.read_text()[-4000:] for log in logs)
 
 
-def plant(planted: dict[str, Any], rank: int) -> Any:
+def plant(planted: dict[str, Any], team: Team) -> Any:
     """Let something happen; gives back what judges a batch, as it was."""
     original, batches = harness._one_batch, []
 
     def stumbling(*args: Any) -> Any:
         batches.append(len(batches))
-        if rank == planted.get("rank") and batches[-1] == planted["batch"]:
+        if team.rank == planted.get("rank") and batches[-1] == planted["batch"]:
             if planted["what"] == "gone":
                 os._exit(9)
+            if planted["what"] == "asked":
+                team.asked = lambda: True
+                return original(*args)
             raise ValueError("the third image is a hat")
         return original(*args)
 
@@ -89,12 +92,12 @@ def judge(job: dict[str, Any], team: Team) -> dict[str, Any]:
     plan = build_plan(load_config("evaluate", "digits", job["settings"]), clip)
     out, planted = Path(job["out"]), job.get("planted") or {}
     apart = planted.get("what") == "apart"
-    original = plant({} if apart else planted, team.rank)
+    original = plant({} if apart else planted, team)
     state = out / f"state-{team.rank}" if apart else out / "state"
     try:
         with team.one_end():
             found = evaluate(clip.image, plan, Subject("CLIP", fingerprint="abc"), state=state, team=team)
-    except (ValueError, RuntimeError, ConnectionError) as error:
+    except (ValueError, RuntimeError, ConnectionError, Unfinished) as error:
         return {"error": f"{type(error).__name__}: {error}"}
     finally:
         harness._one_batch = original

@@ -54,6 +54,8 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             job("few", 1, FEW),
             job("broken", 3, FEW, what="error", rank=1, batch=1),
             job("broken", 2, FEW),
+            job("left", 3, FEW, what="asked", rank=1, batch=1),
+            job("left", 2, FEW),
             job("apart", 2, FEW, what="apart"),
             job("gone", 3, FEW, what="gone", rank=2, batch=0),
         ],
@@ -101,6 +103,10 @@ class TestThreeProcesses:
         assert found(jobs / "broken", 0) == found(jobs / "few")
         states = [json.loads(f.read_text()) for f in sorted((jobs / "broken" / "state").iterdir())]
         assert [len(state["keys"]) for state in states] == [4] * 5
+
+    def test_one_that_is_told_to_end_ends_all_and_they_go_on_where_they_were(self, jobs: Path) -> None:
+        assert found(jobs / "left", 2) == {"error": "Unfinished: "}
+        assert found(jobs / "left", 0) == found(jobs / "few")
 
     def test_without_a_shared_disk_every_process_knows_all_that_is_finished(self, jobs: Path) -> None:
         assert found(jobs / "apart") == found(jobs / "few")

@@ -102,6 +102,53 @@ def test_a_signal_in_the_last_step_lets_the_run_end(run: Runs, planted: Callable
     assert (run().folder / "done").is_file()
 
 
+@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 4])
+def test_a_signal_in_an_evaluation_is_not_kept_waiting_and_the_evaluation_goes_on(
+    step: int, run: Runs, evaluation: str, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After step 4 the training is over, and the signal comes in the evaluation that is left."""
+    from eval.judge import Judge
+
+    original, judged = Judge.batch, list[int]()
+
+    def batch(self: Judge, *said: Any) -> Any:
+        judged.append(self.subject.step)
+        if self.subject.step == step and judged.count(step) in (2, 3):  # the second time in a run that goes on
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *said)
+
+    monkeypatch.setattr(Judge, "batch", batch)
+    with pytest.raises(SystemExit) as left:
+        finetune(run(evaluation, out=tmp_path / "parts"))
+    assert left.value.code == 0 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    told = capsys.readouterr().out
+    assert f"stopped by SIGTERM while the checkpoint of step {step} was evaluated; the same command goes on fro" in told
+    assert judged.count(step) == 2 and names(tmp_path / "parts")[-1] == f"step={step:06d}.ckpt"
+    assert not (tmp_path / "parts" / "done").exists()
+    assert finetune_until_done(run, evaluation, tmp_path / "parts") == 2
+    monkeypatch.undo()
+    finetune(run(evaluation, out=tmp_path / "whole"))
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+    def numbers(of: str) -> list[tuple[Any, ...]]:
+        rows = read_results(tmp_path / of / "results.jsonl")
+        return [(row.step, row.defense, row.attack, row.view, row.value) for row in rows]
+
+    assert numbers("parts") == numbers("whole")
+
+
+def finetune_until_done(run: Runs, evaluation: str, out: Path) -> int:
+    """How often it was started again."""
+    times = 0
+    while not (out / "done").exists():
+        times += 1
+        try:
+            finetune(run(evaluation, out=out))
+        except SystemExit as left:
+            assert left.code == 0 and times < 4
+    return times
+
+
 def test_handlers_are_given_back_and_one_of_sigusr1_is_called(run: Runs, planted: Callable[..., None]) -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
