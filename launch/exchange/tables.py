@@ -36,7 +36,7 @@ def robustbench(measured: Measured, dataset: str, model: str) -> dict[str, Any]:
             f"no clean and worst-case accuracy of the bare encoder on {plain(dataset)}; evaluate it first"
         )
     attacks = [row for row in robust if row.attack == "autoattack" and row.eps == worst.eps]
-    auto = min((row.value for row in attacks), default=None)
+    auto = None if any(row.cumulative for row in attacks) else min((row.value for row in attacks), default=None)
     found: dict[str, Any] = {
         "name": plain(clean.encoder),
         "number_forward_passes": 1,
@@ -46,20 +46,22 @@ def robustbench(measured: Measured, dataset: str, model: str) -> dict[str, Any]:
         "eps": radius(worst.eps) if worst.norm == "linf" else f"{worst.eps:g}",
         "clean_acc": _two(clean),
     }
-    if auto is not None and not any(row.cumulative for row in attacks):
+    if auto is not None:
         found["autoattack_acc"] = f"{100 * auto:.2f}"
     if auto is None or worst.value < auto:
         found["external"] = _two(worst)
-    doubts = [doubt.text for card in measured.cards if card.dataset == dataset for doubt in card.doubts]
-    attackers = sorted({plain(row.attack) for row in robust if row.attack != WORST})
-    found["footnote"] = " ".join(
-        [
-            f"{clean.n} images, attacks: {', '.join(attackers)}; 95 % interval of the worst case "
-            f"{percent(worst.low)} to {percent(worst.high)}. Zero-shot.",
-            *map(plain, doubts),
-        ]
-    )
+    found["footnote"] = _footnote(measured, dataset, clean, worst)
     return found
+
+
+def _footnote(measured: Measured, dataset: str, clean: Result, worst: Result) -> str:
+    """On how many images, by which attacks, how sure, and every doubt."""
+    robust = measured.of(dataset, defense="none", metric=ROBUST)
+    attackers = sorted({plain(row.attack) for row in robust if row.attack != WORST})
+    doubts = [plain(doubt.text) for card in measured.cards if card.dataset == dataset for doubt in card.doubts]
+    interval = f"{percent(worst.low)} to {percent(worst.high)}"
+    said = f"{clean.n} images, attacks: {', '.join(attackers)}; 95 % interval of the worst case {interval}. Zero-shot."
+    return " ".join([said, *doubts])
 
 
 def _two(row: Result) -> str:

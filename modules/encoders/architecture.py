@@ -94,10 +94,12 @@ def models_like(state: Mapping[str, Tensor]) -> list[str]:
     found = architecture_of(state)
     if found is None:
         return []
+    import timm
+
     if found.kind == "timm" and not any(name.startswith("trunk.") for name in state):
         size = TIMM_VIT.get(found.width or 0)
-        known = size and isinstance(found.layers, int) and found.image_size
-        return [f"timm/vit_{size}_patch{found.patch_size}_{found.image_size}"] if known else []
+        name = f"vit_{size}_patch{found.patch_size}_{found.image_size}"
+        return [f"timm/{name}"] if isinstance(found.layers, int) and timm.is_model(name) else []
     import open_clip
 
     from modules.encoders.tiny import ARCHITECTURE

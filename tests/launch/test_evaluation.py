@@ -68,6 +68,12 @@ def test_a_name_is_told_from_a_file(tmp_path: Path) -> None:
     assert told_by("hf-hub:someone/fare.v2", []) == ['model.name="hf-hub:someone/fare.v2"']
     assert told_by(str(file), []) == [f'model.checkpoint="{file}"', 'encoder="fare 4"']
     assert told_by(str(file), ["encoder=Mine"]) == [f'model.checkpoint="{file}"']
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "open_clip_config.json").touch()
+    hub = str(tmp_path / "hub")
+    assert told_by(hub, []) == [f'model.name="local-dir:{hub}"', 'encoder="hub"']
+    assert told_by(hub, ["model.name=tiny"]) == [f'model.checkpoint="{hub}"', 'encoder="hub"']
+    assert told_by("timm/vit_tiny.x", []) == ['model.name="timm/vit_tiny.x"']
     with pytest.raises(ConfigError, match="no checkpoint at nowhere.pt"):
         told_by("nowhere.pt", [])
 
