@@ -52,6 +52,8 @@ def plant(module: type[Any], planted: dict[str, Any] | None) -> Any:
         loss = original(self, batch, batch_idx)
         if here and what == "loss":
             return loss * float("nan")
+        if here and what == "spike":
+            return loss * 1e4
         if here and what == "gradient":
             return loss + (next(p for p in self.parameters() if p.requires_grad).flatten()[0] * 0).sqrt()
         return loss

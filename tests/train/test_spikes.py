@@ -15,7 +15,7 @@ from configs.files import ConfigError
 from configs.load import load_config
 from modules.lightning.finetuning import AdversarialFineTuning
 from tests.train.conftest import SMALL
-from tests.train.pair import PowerFailureError
+from tests.train.pair import PowerFailureError, launch
 from train.finetune import finetune
 from train.runs import Run
 from train.spikes import LEAST, WINDOW, LossSpikes
@@ -171,3 +171,37 @@ def test_a_run_that_leaves_says_where_it_will_go_on(saved: int | None, words: st
     if saved:
         (tmp_path / f"step={saved:06d}.ckpt").touch()
     assert LeaveInTime(tmp_path, every=2)._whence(4).startswith(words)
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_agree_on_a_spike_of_one_and_its_step_can_be_replayed(tmp_path: Path) -> None:
+    from train.replay import Wishes, replay
+
+    said = [one for one in SMALL if "devices" not in one] + ["trainer.devices=2", "evaluation=null", *FOURTEEN]
+    said += ["trainer.skip_spikes=true", "trainer.checkpoint_every=1"]
+    planted = {"what": "spike", "step": SPIKED, "ranks": [1]}
+    strategies = ("ddp", "fsdp2")
+    jobs = [
+        {
+            "kind": "finetune",
+            "recipe": "fare_tiny_eps4",
+            "planted": planted,
+            "overrides": [*said, f"trainer.strategy={strategy}"],
+            "out": str(tmp_path / strategy),
+        }
+        for strategy in strategies
+    ]
+    launch(jobs, tmp_path)
+    for job in jobs:
+        run = Run(Path(job["out"]), load_config("finetune", "fare_tiny_eps4", job["overrides"]), finished=True)
+        assert [(run.folder / f"ended-{rank}.txt").read_text() for rank in (0, 1)] == ["done", "done"]
+        (noted,) = notes(run)
+        first, second = noted["loss_by_process"]
+        assert noted["step"] == SPIKED + 1 and second > 100 * first and noted["loss"] == (first + second) / 2
+        assert same(state(run, SPIKED)["state_dict"], state(run, SPIKED + 1)["state_dict"])
+        found = replay(run, "finetune", Wishes())
+        assert found.same_samples is True and [len(mine) for mine in found.shares] == [1, 1]
+        assert found.shares[0][0].loss == pytest.approx(first, rel=1e-3)
+        assert found.shares[1][0].loss == pytest.approx(second / 1e4, rel=1e-3)
