@@ -25,6 +25,7 @@ COMMANDS = [
     "finetune",
     "embed",
     "prior",
+    "replay",
     "evaluate",
     "scorecard",
     "tune",
