@@ -17,6 +17,7 @@ from data.tars import MAX_MEMBER_BYTES, Member, ShardError, members
 
 MAGIC = b"robustclip-shard-index/1\n"
 MAX_INDEXED_BYTES = 2**32 - 1
+MAX_EXTENSIONS = 2**16
 _BLOCK, _PROBES = 512, 16
 
 
@@ -112,6 +113,8 @@ def index_tar(path: Path, *, max_member_bytes: int = MAX_MEMBER_BYTES) -> ShardI
         samples.pop(last, None)  # it may have lost a part
     found = [member for parts in samples.values() for member in parts.values()]
     names = tuple(dict.fromkeys(member.ext for member in found))
+    if len(names) > MAX_EXTENSIONS:
+        raise ShardError(f"shard '{path}' has members of {len(names)} kinds; {MAX_EXTENSIONS} can be told apart")
     number = {name: i for i, name in enumerate(names)}
     keys = [key.encode() for key in samples]
     offsets = np.array([member.offset for member in found], dtype=np.int64)

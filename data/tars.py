@@ -14,6 +14,7 @@ from typing import BinaryIO
 from data.faults import OneLineError
 
 MAX_MEMBER_BYTES = 2**28
+_HEADER_BYTES, _GLOBAL_HEADERS, _NAME_LENGTH = 2**18, 100, 1024
 _NAME = re.compile(r"^((?:.*/)?[^./]+)\.([^/]+)$", re.DOTALL)  # webdataset: split at the first dot
 _META = re.compile(r"__[^/]*__($|/)")
 _PICKLED = frozenset({"pkl", "pickle", "pyd", "pth", "pt"})
@@ -26,6 +27,7 @@ REFUSALS = (
     "path leaves the folder",
     "too large",
     "name is not UTF-8",
+    "name is too long",
     "no key and extension",
     "pickled",
     "duplicate member",
@@ -52,7 +54,8 @@ def members(
 ) -> Iterator[Member]:
     """The plain files of an uncompressed tar in their order; no byte of their content is read.
 
-    Links, devices, names that leave the folder, pickles and giants are skipped and counted in
+    Memory stays small whatever the tar says: headers are bounded, and none is kept.  Links, devices, names that leave
+    the folder or are endless, pickles and giants are skipped and counted in
     ``rejected`` by reason, of which ``REFUSALS`` has all.
 
     Args:
@@ -68,8 +71,9 @@ def members(
         with path.open("rb") if file is None else nullcontext(file) as file:
             length = file.seek(0, 2)
             file.seek(0)
-            with tarfile.open(fileobj=file, mode="r:") as tar:
-                while (info := tar.next()) is not None:
+            headers = _Headers(file)
+            with tarfile.open(fileobj=headers, mode="r:") as tar:  # pyright: ignore[reportArgumentType, reportCallIssue]
+                while (info := headers.of_next(tar)) is not None:
                     if info.offset_data + info.size > length or info.size < 0:
                         raise ShardError(_cut_short(path, f"in member '{info.name}'"))
                     member = _accept(info, rejected, max_member_bytes)
@@ -83,9 +87,43 @@ def members(
         raise
     except FileNotFoundError as error:
         raise ShardError(f"no shard '{path}'; check the path") from error
-    except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError) as error:
+    except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError, RecursionError) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ShardError(f"shard '{path}' is not a readable, uncompressed tar ({detail})") from error
+
+
+class _Headers:
+    """A tar of which only headers are read, and of one member's not more than ``_HEADER_BYTES``.
+
+    Extended headers may claim any size and follow each other without end; tarfile would read them all into memory.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._left = file, _HEADER_BYTES
+
+    def of_next(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        """The next member's header."""
+        self._left = _HEADER_BYTES
+        tar.members.clear()  # tarfile remembers all that it has seen
+        found = tar.next()
+        if len(tar.pax_headers) > _GLOBAL_HEADERS:
+            raise tarfile.HeaderError(f"more than {_GLOBAL_HEADERS} global headers")
+        return found
+
+    def read(self, size: int) -> bytes:
+        """At most so many bytes."""
+        self._left -= size
+        if self._left < 0:
+            raise tarfile.HeaderError(f"a header of more than {_HEADER_BYTES} bytes")
+        return self._file.read(size)
+
+    def seek(self, offset: int) -> int:
+        """Go to a place, counted from the beginning."""
+        return self._file.seek(offset)
+
+    def tell(self) -> int:
+        """The place."""
+        return self._file.tell()
 
 
 def _cut_short(path: Path, where: str) -> str:
@@ -114,6 +152,8 @@ def _refusal(info: tarfile.TarInfo, max_member_bytes: int) -> str | None:
         return "not a plain file"
     if info.name.startswith("/") or ".." in re.split(r"[/\\]", info.name) or "\0" in info.name:
         return "path leaves the folder"
+    if len(info.name) > _NAME_LENGTH:
+        return "name is too long"
     if info.size > max_member_bytes:
         return "too large"
     if not info.name.isascii() and info.name.encode("utf-8", "replace").decode() != info.name:
