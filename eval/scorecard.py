@@ -245,7 +245,7 @@ def judge_model(config: ScorecardConfig, out: Path, *, budget: str, command: str
         ValueError: as ``load_subject``, ``build_plan`` and ``make_card``.
     """
     clip, metadata = load_subject(config.model)
-    write_run(out, config, seed=config.seed, command=command)
+    write_run(out, config, seed=config.seed, command=command, weights=metadata.get("file"))
     config, plan = scoring_plan(config, clip)
     subject = Subject(
         encoder=config.encoder,

@@ -81,7 +81,7 @@ def tune_defense(config: TuneConfig, out: Path, *, command: str = "", quiet: boo
         step=int(metadata.get("step", 0)),
         fingerprint=fingerprint(clip.image),
     )
-    write_run(out, config, seed=config.seed, command=command)
+    write_run(out, config, seed=config.seed, command=command, weights=metadata.get("file"))
     search = Search(config, lambda wanted: build_plan(wanted, clip), subject, out / "state", quiet)
     grid = grid_of(plain(config))
     rungs = climb(clip.image, search, grid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -27,17 +26,22 @@ TEXTS = ["a photo of a three", "a red cat"]
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fine-tuned tower of the embedded model."""
-    visual = copy.deepcopy(load_tiny().image.visual)
-    visual.load_state_dict(moved(visual.state_dict(), by=0.02))
-    file = tmp_path_factory.mktemp("source") / "encoder.safetensors"
-    return save_tower(visual, file, base={"name": "tiny", "pretrained": ""}, step=7, objective="fare")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_hub(tmp_path_factory.mktemp("base") / "hub", new_clip())
 
 
 @pytest.fixture(scope="module")
-def ours(source: Path) -> CLIP:
-    clip = load_subject(ModelConfig("tiny", checkpoint=str(source)))[0]
+def source(base: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fine-tuned tower."""
+    visual = new_clip().visual
+    visual.load_state_dict(moved(visual.state_dict(), by=0.02))
+    file = tmp_path_factory.mktemp("source") / "encoder.safetensors"
+    return save_tower(visual, file, base={"name": base, "pretrained": ""}, step=7, objective="fare")
+
+
+@pytest.fixture(scope="module")
+def ours(base: str, source: Path) -> CLIP:
+    clip = load_subject(ModelConfig(base, checkpoint=str(source)))[0]
     clip.image.freeze()
     return clip
 
@@ -73,9 +77,11 @@ def test_open_clip_computes_the_very_logits_from_our_folder(source: Path, ours: 
         assert torch.equal(own, model.encode_image(preprocess(picture())[None]))
 
 
-def test_a_folder_comes_back_in_as_a_model_and_as_weights_of_its_base(source: Path, ours: CLIP, tmp_path: Path) -> None:
+def test_a_folder_comes_back_in_as_a_model_and_as_weights_of_its_base(
+    base: str, source: Path, ours: CLIP, tmp_path: Path
+) -> None:
     run_export(str(source), tmp_path / "out", "open-clip", wanted=Wanted(), results=[])
-    for config in (ModelConfig(f"local-dir:{tmp_path / 'out'}"), ModelConfig("tiny", checkpoint=str(tmp_path / "out"))):
+    for config in (ModelConfig(f"local-dir:{tmp_path / 'out'}"), ModelConfig(base, checkpoint=str(tmp_path / "out"))):
         again = load_subject(config)[0]
         own, found = ours.image.visual.state_dict(), again.image.visual.state_dict()
         assert all(torch.equal(own[name], found[name]) for name in own)
@@ -96,18 +102,30 @@ def test_the_tower_alone_is_a_flat_dictionary_that_comes_back(source: Path, ours
     state = torch.load(tmp_path / "robust.pt", weights_only=True)
     assert state.keys() == ours.image.visual.state_dict().keys()
     assert all(type(value) is torch.Tensor for value in state.values())
-    visual = load_tiny().image.visual
+    visual = new_clip(seed=4).visual
     load_tower(visual, tmp_path / "robust.pt")
     assert all(torch.equal(value, state[name]) for name, value in visual.state_dict().items())
 
 
-def test_the_base_may_be_told_where_the_file_is_silent(source: Path, tmp_path: Path) -> None:
+def test_the_base_may_be_told_where_the_file_is_silent(base: str, source: Path, tmp_path: Path) -> None:
     run_export(str(source), tmp_path / "silent.pt", "visual-pt", wanted=Wanted(), results=[])
     silent = str(tmp_path / "silent.pt")
     with pytest.raises(ConfigError, match="say --model NAME --pretrained TAG"):
         run_export(silent, tmp_path / "out", "open-clip", wanted=Wanted(), results=[])
-    run_export(silent, tmp_path / "out", "open-clip", wanted=Wanted(model="tiny"), results=[])
+    run_export(silent, tmp_path / "out", "open-clip", wanted=Wanted(model=base), results=[])
     assert (tmp_path / "out" / "open_clip_config.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_embedded_model_is_exported_by_its_name(tmp_path: Path) -> None:
+    run_export("tiny", tmp_path / "out", "open-clip", wanted=Wanted(), results=[])
+    clip, (model, preprocess, tokenizer) = load_tiny(), theirs(tmp_path / "out")
+    clip.image.freeze()
+    assert clip.text is not None
+    with torch.no_grad():
+        z = model.encode_image(preprocess(picture())[None])
+        assert torch.equal(z, clip.image.encode_image(resize_and_crop(picture(), 32)[None]))
+        assert torch.equal(model.encode_text(tokenizer(TEXTS), normalize=True), clip.text.encode_text(TEXTS))
 
 
 def test_what_cannot_be_exported_is_told_and_nothing_is_left(source: Path, tmp_path: Path) -> None:
