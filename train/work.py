@@ -94,17 +94,24 @@ def pass_flops(tower: ImageEncoder) -> PassFlops:
     """
     x = images(1, tower.image_size, "meta").x
 
-    def forward() -> object:
-        with torch.no_grad(), frozen(tower):
-            return tower.encode_image(x)
-
     def gradient() -> object:
         with frozen(tower):
             leaf = x.clone().requires_grad_()
             return torch.autograd.grad(tower.encode_image(leaf).sum(), leaf)
 
     update = flops_of(lambda: tower.encode_image(x).sum().backward())
-    return PassFlops(flops_of(forward), flops_of(gradient), update)
+    return PassFlops(forward_flops(tower), flops_of(gradient), update)
+
+
+def forward_flops(tower: ImageEncoder) -> int:
+    """Operations of a pass of one image without a way back.
+
+    Args:
+        tower: on the device ``meta``.
+    """
+    x = images(1, tower.image_size, "meta").x
+    with torch.no_grad(), frozen(tower):
+        return flops_of(lambda: tower.encode_image(x))
 
 
 def prior_loss_flops(prior: DiffusionPrior, *, states: int) -> int:
@@ -157,4 +164,4 @@ def _finetuning_flops(module: AdversarialFineTuning, targets: bool) -> float:
 def _prior_flops(module: PriorTraining) -> float:
     prior, pairs = on_meta(module.prior).train(), module.pairs
     found = prior_loss_flops(prior, states=prior.net.max_text_len if pairs.tokens else 0)
-    return found + (pass_flops(on_meta(pairs.image)).forward if pairs.image is not None else 0)
+    return found + (forward_flops(on_meta(pairs.image)) if pairs.image is not None else 0)

@@ -9,12 +9,17 @@ import torch
 
 from configs.load import load_config
 from data.catalog import open_images
+from launch.forecast.diffusion import prior_work
 from launch.forecast.finetuning import finetuning_work
 from modules.counting import on_meta
 from modules.encoders.tiny import load_tiny
+from modules.lightning.optim import OptimizerSettings
 from modules.lightning.pretraining import ContrastivePretraining
+from modules.lightning.prior_training import PriorTraining
+from modules.prior.pair_encoder import PairEncoder
 from train.finetune import build_module
 from train.peaks import peak_of_device
+from train.prior import build_prior
 from train.work import sample_flops
 
 
@@ -37,6 +42,16 @@ def test_a_training_counts_what_the_forecast_counts(recipe: str, words: list[str
     assert sample_flops(module) == finetuning_work(config).flops
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[name]) for name, value in module.encoder.state_dict().items())
+
+
+@pytest.mark.parametrize("shards", ["digits", "stored"])
+def test_a_priors_training_counts_what_the_forecast_counts(shards: str) -> None:
+    """Pictures pass a tower first; stored pairs are the prior's work alone."""
+    config = load_config("prior", "prior_tiny", [f"data.shards={shards}", "model.name=tiny", "network.depth=1"])
+    clip, expected = load_tiny(), prior_work(config)
+    pairs = PairEncoder(clip.image if shards == "digits" else None, clip.text, dim=128, tokens=config.data.tokens)
+    module = PriorTraining(build_prior(config, 128), pairs, settings=OptimizerSettings())
+    assert sample_flops(module) == expected.flops and len(expected.parts) == (2 if shards == "digits" else 1)
 
 
 @pytest.mark.slow
