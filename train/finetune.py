@@ -109,5 +109,6 @@ def build_module(config: FinetuneConfig, clip: CLIP, source: ImageSource) -> Adv
 
 def training_head(config: FinetuneConfig, clip: CLIP, source: ImageSource) -> ZeroShotHead:
     """The head of the training classes, one template, cosines times 100 as TeCoA is trained."""
-    assert clip.text is not None
+    if clip.text is None:
+        raise ValueError(f"{clip.name} has no text tower, and the objective looks at classes; say objective.name=fare")
     return zero_shot_head(clip.text, source.classes, [config.train_template], logit_scale=100.0)
