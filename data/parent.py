@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 
+STARTED_BY = "ROBUSTCLIP_STARTED_BY"
+"""Variable by which a process tells the processes that it starts its number."""
 _SET_SIGNAL_OF_PARENTS_END = 1  # PR_SET_PDEATHSIG of Linux
 
 
-def end_with_parent(number: signal.Signals) -> None:
+def end_with_parent(number: signal.Signals, parent: int | None = None) -> None:
     """Have the system send this process a signal once its parent is gone; elsewhere than on Linux, nothing.
 
     A parent that was killed can tell its children nothing: readers of data, and processes of a training that wait for
@@ -18,10 +20,11 @@ def end_with_parent(number: signal.Signals) -> None:
 
     Args:
         number: of the signal.
+        parent: its number, where that is known; it may have ended before this call.
     """
     if sys.platform != "linux":
         return
-    parent = os.getppid()
+    parent = parent or os.getppid()
     ctypes.CDLL(None).prctl(_SET_SIGNAL_OF_PARENTS_END, int(number))
-    if os.getppid() != parent:  # it ended just now
+    if os.getppid() != parent:
         os.kill(os.getpid(), number)

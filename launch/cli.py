@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from data.parent import end_with_parent
+from data.parent import STARTED_BY, end_with_parent
 from launch.commands import judging, training
 from launch.commands.data import data_app
 from launch.commands.selftest import selftest_app
@@ -69,7 +69,8 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.update(adopt())
     if "LOCAL_RANK" in os.environ:  # a launcher started this process and would end it
-        end_with_parent(signal.SIGTERM)
+        by_ours = None if "RANK" in os.environ else os.environ.get(STARTED_BY)
+        end_with_parent(signal.SIGTERM, int(by_ours) if by_ours else None)
     heed_the_warning(next((word for word in sys.argv[1:] if not word.startswith("-")), ""))
     debug = "--debug" in sys.argv
     try:

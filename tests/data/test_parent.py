@@ -13,6 +13,7 @@ import pytest
 
 CHILD = "import signal, time; {}print('ready', flush=True); time.sleep(60)"
 TIED = "from data.parent import end_with_parent; end_with_parent(signal.SIGTERM); "
+LATE = "from data.parent import end_with_parent; end_with_parent(signal.SIGTERM, {}); print('there')"
 PARENT = """
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", sys.argv[1]])
@@ -46,3 +47,12 @@ def test_a_child_goes_with_its_parent_only_where_it_asked_for_it(tied: str, stay
     finally:
         if stays:
             os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's end")
+@pytest.mark.parametrize(("other", "code"), [(0, 0), (1, -signal.SIGTERM)])
+def test_a_parent_that_ended_before_anybody_asked_is_noticed(other: int, code: int) -> None:
+    root = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", "import signal; " + LATE.format(os.getpid() + other)]
+    ended = subprocess.run(command, env={**os.environ, **root}, capture_output=True, text=True)
+    assert ended.returncode == code and ("there" in ended.stdout) is (code == 0)

@@ -2,7 +2,8 @@
 
 Run as a file by ``launch``: ``pair.py JOBS``, a JSON list of ``{kind, recipe, overrides, out, planted}``.  ``planted``
 is what happens in a batch of the step after ``step``, on some ``ranks``: ``power`` fails, ``loss`` or ``gradient`` are
-not finite, or a signal such as ``SIGTERM`` comes.  How each job ended stands in ``ended-RANK.txt`` of its folder.
+not finite, or a signal such as ``SIGTERM`` comes.  ``damaged`` names checkpoints that are cut short before a job, and
+``unseen`` those that the second process does not see.  How each job ended stands in ``ended-RANK.txt`` of its folder.
 """
 
 from __future__ import annotations
@@ -121,6 +122,16 @@ def launch(jobs: list[dict[str, Any]], folder: Path) -> None:
     assert ended == [0, 0], "\n".join(log.read_text()[-4000:] for log in logs)
 
 
+def disturb(job: dict[str, Any]) -> None:
+    """Damage checkpoints, and hide some from the second process, which calls those before them the newest."""
+    folder, unseen = Path(job["out"]) / "checkpoints", job.get("unseen", [])
+    for name in job.get("damaged", []) if os.environ["RANK"] == "0" else []:
+        (folder / name).write_bytes((folder / name).read_bytes()[:1000])
+    if os.environ["RANK"] == "1" and unseen:
+        seen = sorted(path for path in folder.glob("step=*.ckpt") if path.name not in unseen)
+        Run.newest_checkpoint = lambda self: seen[-1] if seen else None  # type: ignore[method-assign]
+
+
 def opened(config: Any, out: Path) -> Run:
     """The run that the first process opens; the other one waits for it."""
     if os.environ["RANK"] == "0":
@@ -140,13 +151,14 @@ def main(jobs: list[dict[str, Any]]) -> None:
         train, module = {"finetune": (finetune, AdversarialFineTuning), "prior": (train_prior, PriorTraining)}[
             job["kind"]
         ]
-        original, ended = plant(module, job.get("planted")), "done"
+        original, ended, newest = plant(module, job.get("planted")), "done", Run.newest_checkpoint
+        disturb(job)
         try:
             train(opened(config, Path(job["out"])))
         except (PowerFailureError, ValueError, SystemExit) as error:
             ended = f"{type(error).__name__}: {error}"
         finally:
-            module.training_step = original
+            module.training_step, Run.newest_checkpoint = original, newest
         (Path(job["out"]) / f"ended-{os.environ['RANK']}.txt").write_text(ended)
         print(Path(job["out"]).name, f"{time.perf_counter() - begin:.1f} s", flush=True)
 

@@ -41,10 +41,11 @@ def test_how_processes_ended_and_their_last_words(tmp_path: Path, monkeypatch: p
 @pytest.mark.skipif(not can_look(), reason="this system has no /proc")
 def test_nothing_stays_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(MARK, raising=False)
-    with pytest.raises(KeyboardInterrupt), Starter(forked=False) as starter:
-        life = starter.adopt(Life([fresh(["sleep", "600"], tmp_path / "a.txt")], [tmp_path / "a.txt"]))
-        others = Life([fresh(["sleep", "600"], tmp_path / "b.txt")], [])  # which nobody told the starter of
+    lives, starter = [], Starter(forked=False)
+    with pytest.raises(KeyboardInterrupt), starter:
+        lives.append(starter.adopt(Life([fresh(["sleep", "600"], tmp_path / "a.txt")], [tmp_path / "a.txt"])))
+        lives.append(Life([fresh(["sleep", "600"], tmp_path / "b.txt")], []))  # which nobody told the starter of
         assert len(marked(starter.mark)) == 2 and starter.orphans(0.0)[0]
         raise KeyboardInterrupt
-    assert life.wait(60) is not None and others.wait(60) is not None and starter.orphans(30)[0] == {}
+    assert all(life.wait(60) is not None for life in lives) and starter.orphans(30)[0] == {}
     assert MARK not in os.environ
