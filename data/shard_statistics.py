@@ -29,6 +29,7 @@ class ShardStatistics:
         formats: pictures of each format.
         bad: samples without a picture, label or caption that can be read, by reason.
         rejected: members and shards that are refused, by reason.
+        faults: of shards that cannot be read, a line each.
         picture_bytes: of the encoded pictures.
         pixels: how many there are.
         sums, squares: of the pixels in [0, 1], of each channel.
@@ -44,6 +45,7 @@ class ShardStatistics:
     formats: Counter[str] = field(default_factory=Counter)
     bad: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
     picture_bytes: int = 0
     pixels: int = 0
     sums: np.ndarray = field(default_factory=lambda: np.zeros(3))
@@ -59,6 +61,7 @@ class ShardStatistics:
             getattr(self, name).update(getattr(other, name))
         self.hashes += other.hashes
         self.rows += other.rows
+        self.faults += other.faults
 
     def plain(self, classes: Sequence[str]) -> dict[str, Any]:
         """As JSON: numbers, and counts by name; ``classes`` names the labels."""
@@ -81,6 +84,7 @@ class ShardStatistics:
             "duplicates": self.duplicates(),
             "bad": dict(sorted(self.bad.items())),
             "rejected": dict(sorted(self.rejected.items())),
+            "faults": self.faults[:_TOLD],
         }
 
     def duplicates(self) -> int:

@@ -41,6 +41,8 @@ def shard_statistics(shards: str, split: str, *, workers: int = 0, cache: ShardC
     whole = ShardStatistics()
     for part in track(loader, "look at the shards", len(each)):
         whole.add(part)
+    if not whole.samples:
+        raise ValueError(f"none of the {len(each)} shards of '{shards}' can be read; the first: {whole.faults[0]}")
     known: dict[int, IndexedShards] = {}
     told = []
     for group in whole.groups():
@@ -73,8 +75,9 @@ class _Statistics(Dataset[ShardStatistics]):
         found = ShardStatistics(shards=1)
         try:
             index = self.opened(number)
-        except ValueError:
+        except ValueError as error:
             found.rejected["unreadable shard"] += 1
+            found.faults.append(str(error))
             return found
         found.samples, found.bytes = len(index), sum(index.sizes())
         found.rejected.update(index.rejected)

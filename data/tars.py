@@ -104,7 +104,7 @@ class _Headers:
     def of_next(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
         """The next member's header."""
         self._left = _HEADER_BYTES
-        tar.members.clear()  # tarfile remembers all that it has seen
+        tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue] (tarfile remembers all that it has seen)
         found = tar.next()
         if len(tar.pax_headers) > _GLOBAL_HEADERS:
             raise tarfile.HeaderError(f"more than {_GLOBAL_HEADERS} global headers")

@@ -54,6 +54,8 @@ def _print(found: dict[str, Any]) -> None:
             console.print(_histogram(title, counts))
     if len(classes) > _CLASSES:
         console.print(f"and {len(classes) - _CLASSES} more classes; --json lists them", markup=False)
+    for fault in found["faults"]:
+        console.print(plain(fault), markup=False, highlight=False, soft_wrap=True)
     for group in found["duplicate_groups"][:_GROUPS]:
         told = "; ".join(group[:_GROUPS]) + (" ..." if len(group) > _GROUPS else "")
         console.print(plain(f"same picture: {told}"), markup=False, highlight=False, soft_wrap=True)
