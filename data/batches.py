@@ -23,6 +23,7 @@ class ImageSample:
         key: name of the sample, unique in its source.
         caption: text that belongs to the picture, where there is one.
         target: [D] what the embedding of the picture shall be, where that is known beforehand.
+        beside: [M, 3, H, W] other pictures that the sample is about, such as the two it is compared with.
     """
 
     x: Tensor
@@ -30,6 +31,7 @@ class ImageSample:
     key: str
     caption: str | None = None
     target: Tensor | None = None
+    beside: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +63,7 @@ class ImageBatch:
         key: B names.
         caption: B texts, or None where not all samples have one.
         target: [B, D] float32 embeddings that are known beforehand, or None.
+        beside: [B, M, 3, H, W] other pictures of each sample, or None.
     """
 
     x: Tensor
@@ -68,9 +71,10 @@ class ImageBatch:
     key: tuple[str, ...]
     caption: tuple[str, ...] | None = None
     target: Tensor | None = None
+    beside: Tensor | None = None
 
     def __post_init__(self) -> None:
-        _check_lengths(x=self.x, y=self.y, key=self.key, caption=self.caption, target=self.target)
+        _check_lengths(x=self.x, y=self.y, key=self.key, caption=self.caption, target=self.target, beside=self.beside)
 
     def __len__(self) -> int:
         return len(self.key)
@@ -78,20 +82,28 @@ class ImageBatch:
     def to(self, device: torch.device | str, **kwargs: Any) -> ImageBatch:
         """The same batch on ``device``; ``kwargs`` as in ``Tensor.to``, but y and target keep their dtypes."""
         kept = {name: value for name, value in kwargs.items() if name != "dtype"}
-        target = None if self.target is None else self.target.to(device, **kept)
-        return ImageBatch(self.x.to(device, **kwargs), self.y.to(device, **kept), self.key, self.caption, target)
+        return self._changed(lambda x: x.to(device, **kwargs), lambda value: value.to(device, **kept))
 
     def pin_memory(self) -> ImageBatch:
         """The same batch in page-locked memory."""
-        target = None if self.target is None else self.target.pin_memory()
-        return ImageBatch(self.x.pin_memory(), self.y.pin_memory(), self.key, self.caption, target)
+        return self._changed(Tensor.pin_memory, Tensor.pin_memory)
 
     def select(self, index: Index) -> ImageBatch:
         """The samples at ``index``: [B'] int64, [B] bool, a slice or a list of ints."""
         rows = _rows(index, len(self))
-        at = rows.to(self.x.device)
-        target = None if self.target is None else self.target[rows.to(self.target.device)]
-        return ImageBatch(self.x[at], self.y[at], _chosen(self.key, rows), _chosen(self.caption, rows), target)
+        found = self._fields(lambda value: value[rows.to(value.device)], lambda value: value[rows.to(value.device)])
+        return ImageBatch(key=_chosen(self.key, rows), caption=_chosen(self.caption, rows), **found)
+
+    def _changed(self, pixels: Callable[[Tensor], Tensor], others: Callable[[Tensor], Tensor]) -> ImageBatch:
+        return ImageBatch(key=self.key, caption=self.caption, **self._fields(pixels, others))
+
+    def _fields(self, pixels: Callable[[Tensor], Tensor], others: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        return {
+            "x": pixels(self.x),
+            "y": others(self.y),
+            "target": None if self.target is None else others(self.target),
+            "beside": None if self.beside is None else pixels(self.beside),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,18 +163,20 @@ def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     """One batch of the samples, in their order; captions only where every sample has one.
 
     Raises:
-        ValueError: no samples, pictures of different sizes, or a target on only some of them.
+        ValueError: no samples, pictures of different sizes, or a target or pictures beside on only some of them.
     """
     x = samples.x if isinstance(samples, StackedSamples) else _stack([(s.key, s.x) for s in samples], "picture")
     y = torch.tensor([s.y for s in samples], dtype=torch.int64)
     captions = tuple(s.caption for s in samples if s.caption is not None)
     targets = _on_all([(s.key, s.target) for s in samples], "target")
+    beside = _on_all([(s.key, s.beside) for s in samples], "pictures beside it")
     return ImageBatch(
         x,
         y,
         tuple(s.key for s in samples),
         captions if len(captions) == len(samples) else None,
         _stack(targets, "target") if targets else None,
+        _stack(beside, "pictures beside") if beside else None,
     )
 
 

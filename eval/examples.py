@@ -100,6 +100,7 @@ def _most_wrong(predictions: Mapping[Cell, Tensor], y: Tensor) -> Cell:
 def _pictures(
     defense: Defense, x: Tensor, x_adv: Tensor, named: Callable[[], AbstractContextManager[None]]
 ) -> dict[str, Tensor]:
+    x, x_adv = x[:, :3], x_adv[:, :3]  # where several images of a sample are changed, the first one is shown
     tensors = {"clean": x, "adversarial": x_adv}
     with torch.no_grad(), named():
         moved = defense.purify_pixels(x_adv)

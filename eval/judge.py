@@ -104,6 +104,8 @@ class Judge(Answers):
                 part.draws[cell] = self._cumulated(cell, self.right(self.defenses[cell.defense], batch, x), part)
                 if (scores := self.scores(self.defenses[cell.defense], batch, x)) is not None:
                     part.scores[cell] = scores
+                if measures := self.measures(self.defenses[cell.defense], batch, x):
+                    part.measures[cell] = measures
                 part.seconds[cell], part.notes[cell] = time.perf_counter() - begin, notes
                 adversarial[cell] = x[: self.plan.config.examples].clone()  # a view would keep the whole batch
                 keep(part)

@@ -45,6 +45,8 @@ class Outcomes:
         notes: for each cell, what its attack had to do otherwise than told.
         scores: for each cell of a defence with a gate, how far each image opens it; None where the attack left the
             image as it was.
+        measures: for each cell of a task that has any, further numbers of each image by metric, in the first draw;
+            None where an image has none.
     """
 
     keys: list[str] = field(default_factory=list)
@@ -52,6 +54,7 @@ class Outcomes:
     seconds: dict[Cell, float] = field(default_factory=dict)
     notes: dict[Cell, list[str]] = field(default_factory=dict)
     scores: dict[Cell, list[float | None]] = field(default_factory=dict)
+    measures: dict[Cell, dict[str, list[float | None]]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which ``from_json`` restores this."""
@@ -61,6 +64,7 @@ class Outcomes:
                 "seconds": self.seconds[cell],
                 "notes": self.notes.get(cell, []),
                 **({"scores": self.scores[cell]} if cell in self.scores else {}),
+                **({"measures": self.measures[cell]} if cell in self.measures else {}),
             }
             for cell, draws in self.draws.items()
         }
@@ -80,9 +84,12 @@ class Outcomes:
             found.seconds[cell] = float(value["seconds"])
             found.notes[cell] = [str(note) for note in value["notes"]]
             if "scores" in value:
-                found.scores[cell] = [None if score is None else float(score) for score in value["scores"]]
+                found.scores[cell] = _numbers(value["scores"])
+            if "measures" in value:
+                found.measures[cell] = {str(name): _numbers(numbers) for name, numbers in value["measures"].items()}
         lengths = {len(flags) for draws in found.draws.values() for flags in draws}
         lengths |= {len(scores) for scores in found.scores.values()}
+        lengths |= {len(numbers) for measured in found.measures.values() for numbers in measured.values()}
         if lengths - {len(found.keys)}:
             raise ValueError("flags or scores and keys differ in number")
         return found
@@ -106,12 +113,17 @@ class Outcomes:
             said += [note for note in other.notes.get(cell, []) if note not in said]
         for cell, scores in other.scores.items():
             self.scores.setdefault(cell, []).extend(scores)
+        for cell, measured in other.measures.items():
+            known = self.measures.setdefault(cell, {name: [] for name in measured})
+            for name, numbers in measured.items():
+                known[name].extend(numbers)
 
     def keep(self, cells: Iterable[Cell]) -> None:
         """Forget every other cell, and take these into this order."""
         cells = [cell for cell in cells if cell in self.draws]
         self.draws = {cell: self.draws[cell] for cell in cells}
         self.scores = {cell: self.scores[cell] for cell in cells if cell in self.scores}
+        self.measures = {cell: self.measures[cell] for cell in cells if cell in self.measures}
 
     def per_draw(self, cells: Iterable[Cell]) -> list[list[bool]]:
         """For each draw one flag per image: right on the clean image and in every one of ``cells`` (one defence's)."""
@@ -135,6 +147,10 @@ class Outcomes:
             seconds=dict(self.seconds),
             notes=dict(self.notes),
             scores={cell: [scores[i] for i in order] for cell, scores in self.scores.items()},
+            measures={
+                cell: {name: [numbers[i] for i in order] for name, numbers in measured.items()}
+                for cell, measured in self.measures.items()
+            },
         )
 
 
@@ -174,6 +190,10 @@ def read_header(path: Path) -> dict[str, Any]:
     if digest != _digest(content):
         raise _damaged(path, "its checksum does not fit")
     return content
+
+
+def _numbers(values: Iterable[Any]) -> list[float | None]:
+    return [None if value is None else float(value) for value in values]
 
 
 def _digest(content: Mapping[str, Any]) -> str:

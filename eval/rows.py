@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from eval.detection import detection_rows
+from eval.measures import measured_rows
 from eval.metrics import wilson
 from eval.outcomes import CLEAN, Cell, Outcomes
 from eval.results import WORST, Result
@@ -93,7 +94,7 @@ class Rows:
             rows += [self._mean(outcomes, cell, [cell]) for cell in own]
             if attacked:
                 rows += self._worst(outcomes, attacked)
-        return rows + detection_rows(self, outcomes)
+        return rows + measured_rows(self, outcomes) + detection_rows(self, outcomes)
 
     def attacks(self, outcomes: Outcomes, defense: str) -> list[Cell]:
         """The cells behind a defence's worst case."""

@@ -25,8 +25,23 @@ ViewName = Literal[
 
 
 @dataclass
+class ChoiceConfig:
+    """Two-alternative forced choice, instead of classification: ``shards`` names triplets of pictures.
+
+    Attributes:
+        target: what an attacker may change: the reference, both alternatives, or all; ``eps`` holds for each picture.
+        framing: ``crop`` cuts the centre out, ``squash`` scales the whole picture.
+        interpolation: filter of the scaling.
+    """
+
+    target: Literal["reference", "alternatives", "all"] = "reference"
+    framing: Literal["crop", "squash"] = "crop"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+
+
+@dataclass
 class TaskConfig:
-    """Zero-shot classification of a data set.
+    """Samples that an encoder is asked about: zero-shot classification of a data set, unless it says another question.
 
     Attributes:
         shards: as in ``DataConfig``; with ``dataset`` also the folder that it was unpacked to.
@@ -39,6 +54,7 @@ class TaskConfig:
         first: the first so many images of the list, or of all; null takes all.
         templates: prompts with ``{}``; null takes the set's own.
         allow_count_mismatch: take a ``dataset`` with other numbers of images or classes; every row says so.
+        choice: ask which of two pictures is nearer to a third; null classifies.
     """
 
     shards: str = MISSING
@@ -50,6 +66,7 @@ class TaskConfig:
     first: int | None = None
     templates: list[str] | None = None
     allow_count_mismatch: bool = False
+    choice: ChoiceConfig | None = None
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from configs.schema import TaskConfig
 from eval.tasks.base import Task
+from eval.tasks.choice import choice_task
 from eval.tasks.classification import classification_task
 from modules.encoders.clip import CLIP
 
@@ -21,4 +22,6 @@ def build_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: bool = Fal
         ConfigError: the task cannot be built from what the recipe says.
         ValueError: the data cannot be read.
     """
+    if config.choice is not None:
+        return choice_task(name, config, clip.image.image_size, shuffle=shuffle)
     return classification_task(name, config, clip, shuffle=shuffle)

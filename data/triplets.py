@@ -1,0 +1,119 @@
+"""Triplets of pictures: a reference and two others, and which of them people find nearer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from data.batches import ImageSample
+from data.source import ImageSource
+from data.transforms import DecodeError, Interpolation, resize_and_crop, to_unit_pixels
+
+Framing = Literal["crop", "squash"]
+"""Shorter side scaled and the centre cut out, or the whole picture scaled to a square."""
+
+CLASSES = ("left", "right")
+
+
+@dataclass(frozen=True, eq=False)
+class Triplets:
+    """What one layout comes to.
+
+    Attributes:
+        keys: N unique names.
+        labels: N: 0 where the left picture is nearer, 1 where the right one is.
+        picture: (index, 0 reference | 1 left | 2 right) -> picture.
+        soft: N fractions of people who found the right one nearer; empty where only labels are known.
+        groups: N names of parts of the set, such as a test split or a kind of distortion; empty where there is one.
+        layout: in words, for the record.
+    """
+
+    keys: Sequence[str]
+    labels: Sequence[int]
+    picture: Callable[[int, int], Image.Image]
+    soft: Sequence[float] = ()
+    groups: Sequence[str] = ()
+    layout: str = ""
+
+
+class TripletImages(ImageSource):
+    """Triplets as samples: the reference is the picture, left and right lie beside it.
+
+    Args:
+        triplets: of a layout.
+        image_size: side in pixels.
+        framing: ``crop`` or ``squash``.
+        interpolation: filter of the scaling.
+        name: for reports.
+    """
+
+    def __init__(
+        self,
+        triplets: Triplets,
+        image_size: int,
+        *,
+        framing: Framing = "crop",
+        interpolation: Interpolation = "bicubic",
+        name: str,
+    ) -> None:
+        super().__init__(name=name, keys=triplets.keys, classes=CLASSES, templates=())
+        self.triplets, self.image_size, self.framing = triplets, image_size, framing
+        self.interpolation: Interpolation = interpolation
+        lengths = {len(triplets.labels), len(triplets.soft or triplets.labels), len(triplets.groups or triplets.labels)}
+        if lengths != {len(self.keys)} or len(set(self.keys)) < len(self.keys):
+            raise ValueError(f"'{name}' needs a label and a unique key for each of its {len(self.keys)} triplets")
+
+    def soft(self) -> Mapping[str, float]:
+        """By key, the fraction of people who found the right one nearer; empty where only labels are known."""
+        return dict(zip(self.keys, self.triplets.soft, strict=True)) if self.triplets.soft else {}
+
+    def groups(self) -> Mapping[str, str]:
+        """By key, the part of the set; empty where there is one."""
+        return dict(zip(self.keys, self.triplets.groups, strict=True)) if self.triplets.groups else {}
+
+    def __getitem__(self, index: int) -> ImageSample:
+        reference, left, right = (self._pixels(index, which) for which in range(3))
+        beside = torch.stack([left, right])
+        return ImageSample(reference, int(self.triplets.labels[index]), self.keys[index], beside=beside)
+
+    def _pixels(self, index: int, which: int) -> Tensor:
+        try:
+            image = self.triplets.picture(index, which)
+            if self.framing == "squash":
+                return squash(image, self.image_size, self.interpolation)
+            return resize_and_crop(image, self.image_size, interpolation=self.interpolation)
+        except DecodeError as error:
+            where = f"the {('reference', *CLASSES)[which]} of {self.keys[index]} of '{self.name}'"
+            raise DecodeError(error.reason, f"{error.detail}; {where}" if error.detail else where) from error
+
+
+def squash(image: Image.Image, size: int, interpolation: Interpolation = "bicubic") -> Tensor:
+    """[3, size, size] float32 pixels in [0, 1] of the whole picture, its sides scaled as they must be."""
+    import numpy as np
+
+    filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+    image = image.convert("RGB")
+    if image.size != (size, size):
+        image = image.resize((size, size), filters[interpolation])
+    return to_unit_pixels(np.asarray(image))
+
+
+@dataclass(frozen=True, eq=False)
+class TripletFiles:
+    """Pictures of triplets in files, decoded when asked for."""
+
+    paths: Sequence[tuple[str, str, str]]
+    read: Callable[[str], Image.Image] = field(repr=False)
+
+    def __call__(self, index: int, which: int) -> Image.Image:
+        """One picture of a triplet.
+
+        Raises:
+            DecodeError: it cannot be read or decoded.
+        """
+        return self.read(self.paths[index][which])

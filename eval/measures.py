@@ -1,0 +1,56 @@
+"""Rows of what a task measures beside right and wrong: a mean over the images, with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eval.metrics import Z95, wilson
+from eval.outcomes import Cell, Outcomes
+from eval.results import WORST, Result
+from eval.stats import Estimate
+
+if TYPE_CHECKING:
+    from eval.rows import Rows
+
+
+def measured_rows(rows: Rows, outcomes: Outcomes) -> list[Result]:
+    """The mean of every cell and metric, and for each defence that of every image's least number at the threat's eps."""
+    found = []
+    for name in dict.fromkeys(cell.defense for cell in outcomes.measures):
+        cells = [cell for cell in outcomes.measures if cell.defense == name]
+        for cell in cells:
+            found += [_row(rows, cell, metric, numbers) for metric, numbers in outcomes.measures[cell].items()]
+        attacked = [cell for cell in rows.attacks(outcomes, name) if cell in outcomes.measures]
+        if attacked:
+            worst = replace(attacked[0], attack=WORST, view=WORST)
+            for metric in outcomes.measures[attacked[0]]:
+                together = [outcomes.measures[cell][metric] for cell in (Cell(name), *attacked)]
+                least = [_least(numbers) for numbers in zip(*together, strict=True)]
+                found.append(_row(rows, worst, metric, least))
+    return [row for row in found if row.n]
+
+
+def mean_of(numbers: Sequence[float]) -> Estimate:
+    """The mean of numbers in [0, 1] with its 95 % interval: Wilson's for shares, the normal one, cut, for others."""
+    values = np.asarray(numbers, dtype=np.float64)
+    if len(values) == 0:
+        return Estimate(0.0, 0.0, 1.0)
+    mean = float(values.mean())
+    if np.isin(values, (0.0, 1.0)).all():
+        return Estimate(mean, *wilson(float(values.sum()), len(values)))
+    half = Z95 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 1.0
+    return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
+
+
+def _least(numbers: Sequence[float | None]) -> float | None:
+    known = [number for number in numbers if number is not None]
+    return min(known) if known else None
+
+
+def _row(rows: Rows, cell: Cell, metric: str, numbers: Sequence[float | None]) -> Result:
+    known = [number for number in numbers if number is not None]
+    return rows.row(cell, metric, mean_of(known), len(known))

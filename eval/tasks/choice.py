@@ -1,0 +1,116 @@
+"""Two-alternative forced choice: is the picture that people find nearer the nearer one?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from configs.files import ConfigError
+from configs.schema import TaskConfig
+from configs.schema.evaluation import ChoiceConfig
+from data.batches import ImageBatch
+from data.layouts.triplet_files import open_triplets
+from data.source import ImageSource, choose_images
+from data.triplets import CLASSES, TripletImages
+from eval.tasks.base import Measures, Question, Task
+from modules.encoders.base import ImageEncoder
+from modules.perceptual.choice import PERTURBED, Choice, Target, perturbed, threat_of
+from modules.perturb.threat import Threat
+
+
+@dataclass(frozen=True)
+class ChoiceQuestion(Question):
+    """Left or right?
+
+    Attributes:
+        target: what an attacker may change.
+        soft: by key, the fraction of people who found the right one nearer.
+    """
+
+    target: Target
+    soft: dict[str, float]
+
+    def classifier(self, encoder: ImageEncoder, batch: ImageBatch) -> Choice:
+        """Pixels that may be changed to cosines of left and right to the reference."""
+        assert batch.beside is not None, "a choice needs the other pictures"
+        return Choice(encoder, batch.beside, target=self.target)
+
+    def measures(self, encoder: ImageEncoder, batch: ImageBatch, x: Tensor) -> Measures:
+        """How many people one agrees with, where their number is known; equal cosines agree with half of them."""
+        if not self.soft:
+            return {}
+        cosines = self.classifier(encoder, batch)(x)
+        right = torch.where(cosines[:, 0] == cosines[:, 1], 0.5, (cosines[:, 1] > cosines[:, 0]).double())
+        preferred = torch.tensor([self.soft[key] for key in batch.key], dtype=torch.float64)
+        agreeing = right.cpu() * preferred + (1 - right.cpu()) * (1 - preferred)
+        return {"soft_accuracy": agreeing.tolist()}
+
+
+class ChoiceTask(Task):
+    """Triplets with people's answers.
+
+    Args:
+        dataset: name in the results.
+        source: triplets; their pictures are the reference, with left and right beside it.
+        config: what may be changed.
+        whole: the source that ``source`` is a choice of.
+    """
+
+    name = "2afc"
+
+    def __init__(self, dataset: str, source: ImageSource, config: ChoiceConfig, whole: TripletImages) -> None:
+        self.dataset, self.source, self.tuning = dataset, source, None
+        self.target: Target = config.target
+        self.whole, self.part = whole, range(len(source))
+        self.images, self.resolution = len(PERTURBED[self.target]), whole.image_size
+
+    @property
+    def classes(self) -> list[str]:
+        """Left and right."""
+        return list(CLASSES)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What was opened."""
+        return {"layout": self.whole.triplets.layout, "count": len(self.whole), "target": self.target}
+
+    def question(self, encoder: ImageEncoder) -> ChoiceQuestion:
+        """Left or right?"""
+        return ChoiceQuestion(self.target, dict(self.whole.soft()))
+
+    def threat(self, threat: Threat) -> Threat:
+        """``eps`` holds for each picture that may be changed."""
+        return threat_of(self.target, threat)
+
+    def prepared(self, batch: ImageBatch) -> ImageBatch:
+        """The pixels are what may be changed; the whole triplets lie beside them."""
+        assert batch.beside is not None, "a triplet has pictures beside it"
+        triplets = torch.cat([batch.x[:, None], batch.beside], dim=1)
+        return replace(super().prepared(batch), x=perturbed(triplets, self.target), beside=triplets)
+
+
+def choice_task(name: str, config: TaskConfig, image_size: int, *, shuffle: bool = False) -> ChoiceTask:
+    """The task a recipe describes.
+
+    Args:
+        name: of the data set in the results.
+        config: what the recipe says, with ``choice``.
+        image_size: side in pixels that the encoder looks at.
+        shuffle: go through the triplets in a random order.
+
+    Raises:
+        ConfigError: the triplets cannot be read; one line.
+    """
+    choice = config.choice
+    assert choice is not None
+    try:
+        found = open_triplets(config.shards, config.split)
+        whole = TripletImages(
+            found, image_size, framing=choice.framing, interpolation=choice.interpolation, name=config.shards
+        )
+    except ValueError as error:
+        raise ConfigError(f"tasks.{name}: {error}") from error
+    return ChoiceTask(name, choose_images(whole, config.limit, shuffle=shuffle), choice, whole)
