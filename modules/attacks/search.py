@@ -16,7 +16,6 @@ Classifier = Callable[[Tensor], Tensor]
 """Pixels [B, 3, H, W] in [0, 1] -> logits [B, K]; where it differs from sample to sample, a ``PerSample``."""
 
 
-
 @runtime_checkable
 class PerSample(Protocol):
     """A classifier that knows something about each sample of a batch beside its pixels."""
