@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def measured_rows(rows: Rows, outcomes: Outcomes) -> list[Result]:
-    """The mean of every cell and metric, and for each defence that of every image's least number at the threat's eps."""
+    """The mean of every cell and metric, and for each defence that of every image's least number at the plan's eps."""
     found = []
     for name in dict.fromkeys(cell.defense for cell in outcomes.measures):
         cells = [cell for cell in outcomes.measures if cell.defense == name]
