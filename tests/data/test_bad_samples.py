@@ -35,9 +35,7 @@ def test_what_no_process_may_pass_over_alone_is_too_much_for_all_together() -> N
         found.max_share = 0.03
         found.note([10 * rank, 10 * rank + 1], "empty")
     ranks[0].take(ranks[1].news(), 1)
-    with pytest.raises(
-        ValueError, match=r"^4 of 100 images of .x. are bad \(4 empty\), more than data.max_bad"
-    ):
+    with pytest.raises(ValueError, match=r"^4 of 100 images of .x. are bad \(4 empty\), more than data.max_bad"):
         ranks[0].check()
 
 
