@@ -157,6 +157,7 @@ class Starter:
 
 def fresh(command: Sequence[str], log: Path, told: Mapping[str, str] | None = None) -> Rank:
     """A process of its own session; what a launcher told this process is not told to it."""
+    log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as out:
         environment = {**clean(os.environ), **(told or {})}
         return _Fresh(

@@ -23,9 +23,9 @@ TWO += ["trainer.devices=2", "attack.steps=2", "evaluation=null", "trainer.check
 LAST, ALL = "step=000003.ckpt", [f"step={step:06d}.ckpt" for step in (1, 2, 3)]
 SEEN: dict[str, dict[str, Any]] = {
     "later": {"unseen": [LAST]},  # the second process calls an older one the newest
-    "nothing": {"unseen": ALL},
-    "damaged": {"damaged": [LAST]},
+    "damaged": {"damaged": [LAST], "unseen": ALL},  # and the second process sees none
 }
+PAIRS = [("ddp", "later"), *((strategy, "damaged") for strategy in STRATEGIES)]
 
 
 class Launcher:
@@ -79,6 +79,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
         job = {"kind": "finetune", "recipe": "fare_tiny_eps4", "overrides": [*TWO, f"trainer.strategy={strategy}"]}
         jobs.append({**job, "out": str(folder / f"{strategy}-whole")})
         for name, seen in SEEN.items():
+            if (strategy, name) not in PAIRS:
+                continue
             where = {**job, "out": str(folder / f"{strategy}-{name}")}
             jobs += [{**where, "planted": {"what": "power", "step": 3}}, {**where, **seen}]
     launch(jobs, folder)
@@ -88,8 +90,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 @pytest.mark.distributed
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("name", SEEN)
+@pytest.mark.parametrize(("strategy", "name"), PAIRS)
 def test_both_go_on_from_the_one_that_the_first_process_sees(strategy: str, name: str, pair: Path) -> None:
     run, whole = pair / f"{strategy}-{name}", pair / f"{strategy}-whole"
     assert (run / "ended-0.txt").read_text() == (run / "ended-1.txt").read_text() == "done"

@@ -37,16 +37,3 @@ def test_all_that_is_quick_holds_here(tmp_path: Path) -> None:
         checks = distributed(Stage(starter, tmp_path, quick=True), Ticker.silent())
     assert not [check for check in checks if not check.passed]
     assert len(checks) == 7 and all(check.seconds for check in checks)
-
-
-@pytest.mark.slow
-@pytest.mark.distributed
-@pytest.mark.timeout(900)
-def test_a_batch_that_is_lost_on_going_on_is_found(tmp_path: Path) -> None:
-    from launch.selftest.sharing import going_on, leaving
-
-    with Starter(forked=True) as starter:
-        stage = Stage(starter, tmp_path, quick=True)
-        assert stage.run("two", 2) == [] and leaving(stage).passed
-        check = going_on(Stage(starter, tmp_path, quick=True, planted="lost-batch"), 1)
-    assert not check.passed and "lost" in check.compared

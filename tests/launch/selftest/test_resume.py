@@ -42,7 +42,6 @@ def failing(starter: Starter, out: Path, planted: str) -> set[str]:
 @pytest.mark.parametrize(
     ("planted", "found"),
     [
-        ("", set()),
         ("forgotten-draws", {"random numbers", "losses", "metrics.csv", "weights", "exported weights", "optimizer"}),
         ("lost-batch", {"samples", "losses", "metrics.csv", "weights", "exported weights", "optimizer"}),
         pytest.param(
