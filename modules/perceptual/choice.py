@@ -72,6 +72,13 @@ class Choice:
         with noise.parts(moving):
             return self.encoder.logits(apart(x, len(moving)), head)
 
+    def with_pixels(self, x: Tensor) -> Tensor:
+        """[B, 3, 3, H, W] the triplets with the changed pixels x [B, k * 3, H, W] in their places."""
+        triplets = self.triplets.clone()
+        moving = list(PERTURBED[self.target])
+        triplets[:, moving] = x.unflatten(1, (len(moving), -1))
+        return triplets
+
     def _embed_fixed(self) -> Tensor:
         """[B, 3 - k, D] of length 1; computed once, or at every look where the encoder draws noise."""
         still = [number for number in range(3) if number not in PERTURBED[self.target]]
