@@ -24,5 +24,10 @@ def explain(error: Exception) -> int:
 
 
 def say(line: str) -> None:
-    """Print a line about the program on standard error."""
-    print(f"robustclip: {line}", file=sys.stderr)
+    """Print a line about the program on standard error; what a terminal would act on is spelt out."""
+    print(f"robustclip: {spelt_out(line)}", file=sys.stderr)
+
+
+def spelt_out(text: str) -> str:
+    """The text with escapes, bells and marks that turn its direction as ``\\x1b``: names in it may be a stranger's."""
+    return "".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in text)

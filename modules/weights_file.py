@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from modules.inert_pickle import read_inert
+from modules.odd_tensors import refuse_odd
 
 FORMATS = ".safetensors, .ckpt, .pt, .pth, .bin"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -27,12 +28,15 @@ def read_content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"no checkpoint at {path}")
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+        state, metadata = _read_safetensors(path)
+        refuse_odd(path, state)
+        return state, metadata
     if path.suffix not in PICKLES:
         raise ValueError(f"{path} is not a checkpoint that can be read; choose one of: {FORMATS}")
     content = _read_pickle(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a dictionary of tensors")
+    refuse_odd(path, content)
     metadata = content.get("robustclip", {})
     metadata = dict(metadata) if isinstance(metadata, dict) else {}
     if "global_step" in content:  # Lightning's
@@ -47,11 +51,20 @@ def is_zip(path: Path) -> bool:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether every byte of a checkpoint is as it was written."""
+    """Whether every byte of a checkpoint is as it was written, nothing of it compressed since."""
     try:
         with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
+            return not is_compressed(path) and file.testzip() is None
     except (OSError, zipfile.BadZipFile, ValueError, EOFError, NotImplementedError):
+        return False
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether an archive was compressed after torch.save wrote it: mapped, its tensors would be other numbers."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return any(entry.compress_type != zipfile.ZIP_STORED for entry in file.infolist())
+    except (OSError, zipfile.BadZipFile):
         return False
 
 
@@ -82,6 +95,8 @@ def _read_pickle(path: Path) -> Any:
             f"{path} was not loaded: it is a TorchScript archive, which holds code; save its state_dict() "
             "as .safetensors where you trust it"
         )
+    if archive and is_compressed(path):
+        raise ValueError(f"{path} was not loaded: it was compressed after torch.save wrote it; zip it uncompressed")
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
     except Exception as error:  # torch raises many kinds for a damaged or unsafe file
@@ -105,6 +120,6 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         with safe_open(path, "pt") as file:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = json.loads((file.metadata() or {}).get("robustclip", "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
     return state, metadata if isinstance(metadata, dict) else {}

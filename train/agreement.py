@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from configs.files import ConfigError
 from data.parent import STARTED_BY
 
 
@@ -23,13 +24,19 @@ def go_on_together(trainer: pl.Trainer, module: pl.LightningModule, choose: Call
         trainer: of the fit that follows.
         module: that will be trained.
         choose: finds the newest checkpoint; asked in the first process only.
+
+    Raises:
+        ConfigError: in every process, what ``choose`` refuses in the first; there, or in the fit.
     """
     strategy = trainer.strategy
 
     def agree() -> None:
         strategy.connect(module)
         strategy.setup_environment()  # here processes meet; Lightning does both again and finds them done
-        trainer.ckpt_path = strategy.broadcast(choose() if trainer.is_global_zero else None)
+        chosen, fault = strategy.broadcast(_told(choose) if trainer.is_global_zero else None)
+        if fault:
+            raise ConfigError(fault)  # in all of them: nobody waits for who has gone
+        trainer.ckpt_path = chosen
 
     if strategy.launcher is None:  # a process alone, or all have been started
         agree()
@@ -45,3 +52,11 @@ def go_on_together(trainer: pl.Trainer, module: pl.LightningModule, choose: Call
         return launch(agreed, *args, **settings)
 
     strategy.launcher.launch = launch_and_agree
+
+
+def _told(choose: Callable[[], Path | None]) -> tuple[Path | None, str]:
+    """The checkpoint, and why there is none."""
+    try:
+        return choose(), ""
+    except ConfigError as error:
+        return None, str(error)

@@ -9,12 +9,27 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
+from configs.family import first_line
+from configs.files import ConfigError
+
 
 class WholeFiles(TorchCheckpointIO):
     """Lightning's checkpoints, but a reader never meets half of one, and a full disk does not end the training.
 
     Every tensor in the file has a checksum (the zip format's), which ``modules.checkpoint.is_whole`` compares.
     """
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """The content of a checkpoint, of which nothing is run.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        try:
+            return super().load_checkpoint(path, map_location, weights_only=True)
+        except Exception as error:  # torch raises many kinds
+            reason = first_line(error)[:120]
+            raise ConfigError(f"{path} was not loaded: {reason}; nothing was run; remove it") from error
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint; where that fails, say so and leave what was there before."""

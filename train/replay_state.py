@@ -22,10 +22,10 @@ from data.plan import PositionBatches
 from data.source import ImageSource
 from data.targeted import TargetedImages
 from eval.evaluate import load_model
-from modules.checkpoint import is_whole
 from modules.lightning.finetuning import AdversarialFineTuning
 from modules.lightning.prior_training import PriorTraining
 from train import finetune, prior
+from train.checkpoint_faults import first_sound
 from train.datamodules import collate_of, reading_of
 from train.prior_pairs import prior_pairs
 from train.runs import Run
@@ -113,15 +113,19 @@ def before_step(run: Run, step: int, *, kind: str, most: int, out: Path) -> Befo
 
 
 def checkpoint_before(run: Run, step: int) -> tuple[Path | None, int]:
-    """The newest whole checkpoint from before a step, and the steps done by then; damaged ones are told."""
-    for path in sorted(run.checkpoints.glob("step=*.ckpt"), reverse=True):
+    """The newest whole checkpoint from before a step, and the steps done by then; damaged ones are told.
+
+    Raises:
+        ConfigError: the newest one names what could run code.
+    """
+    steps: dict[Path, int] = {}
+    for path in run.checkpoints.glob("step=*.ckpt"):
         number = path.stem.removeprefix("step=")
         if not number.isdigit() or (at := int(number)) >= step:
             continue
-        if is_whole(path):
-            return path, at
-        print(f"{path} is damaged; going back to the one before")
-    return None, 0
+        steps[path] = at
+    found = first_sound(sorted(steps, reverse=True))
+    return found, steps[found] if found else 0
 
 
 def alone(config: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from configs.files import ConfigError, write_atomically
 from configs.load import config_hash, plain, same_config, to_yaml
 from eval.evaluate import finish_run, write_run
-from modules.checkpoint import is_whole
+from train.checkpoint_faults import first_sound
 
 _DONE = "done"
 _PLACE = (
@@ -52,12 +52,12 @@ class Run:
         write_atomically(self.folder / _DONE, "")
 
     def newest_checkpoint(self) -> Path | None:
-        """The newest training checkpoint that can be read; damaged ones are named once and passed over."""
-        for path in sorted(self.checkpoints.glob("step=*.ckpt"), reverse=True):
-            if is_whole(path):
-                return path
-            print(f"{path} is damaged; going back to the one before")
-        return None
+        """The newest training checkpoint that can be read; damaged ones are named once and passed over.
+
+        Raises:
+            ConfigError: the newest one names what could run code.
+        """
+        return first_sound(sorted(self.checkpoints.glob("step=*.ckpt"), reverse=True))
 
 
 def open_run(recipe: str, config: Any, out: Path | None, *, command: str = "") -> Run:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from modules.inert_pickle import Inert, read_inert
+from modules.odd_tensors import refuse_odd
 from modules.prior.layouts import Release
 
 Weights = Literal["ema", "model"]
@@ -130,6 +131,7 @@ def _named(table: dict[Any, Any]) -> list[tuple[str, Any]]:
 
 def _only_tensors(path: Path, table: dict[Any, Any]) -> dict[str, Tensor]:
     tensors = {name: value.detach() for name, value in _named(table) if isinstance(value, Tensor)}
+    refuse_odd(path, tensors)
     if not tensors:
         raise ValueError(f"{path} holds no tensors; give a DiffusionPrior's checkpoint")
     return tensors

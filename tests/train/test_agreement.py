@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from configs.files import ConfigError
 from data.parent import STARTED_BY
 from tests.train.conftest import SMALL
 from tests.train.pair import launch
@@ -61,14 +62,27 @@ def _own_number(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_processes_that_a_launcher_has_started_agree_at_once() -> None:
-    assert told(0, lambda path: path, None) == (Path("newest"), ["connected module", "met", "chosen"])
-    assert told(1, lambda path: Path("theirs"), None) == (Path("theirs"), ["connected module", "met"])
+    assert told(0, lambda told: told, None) == (Path("newest"), ["connected module", "met", "chosen"])
+    assert told(1, lambda _: (Path("theirs"), ""), None) == (Path("theirs"), ["connected module", "met"])
 
 
 def test_the_first_process_chooses_once_all_have_met_and_the_others_are_told() -> None:
     after = ["connected module", "met"]
-    assert told(0, lambda path: path, Launcher()) == (Path("newest"), [*after, "chosen", "fitted", "ended"])
-    assert told(1, lambda path: Path("theirs"), Launcher()) == (Path("theirs"), [*after, "fitted", "ended"])
+    assert told(0, lambda told: told, Launcher()) == (Path("newest"), [*after, "chosen", "fitted", "ended"])
+    assert told(1, lambda _: (Path("theirs"), ""), Launcher()) == (Path("theirs"), [*after, "fitted", "ended"])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_the_first_process_refuses_ends_all_of_them(rank: int) -> None:
+    def refuse() -> Path:
+        raise ConfigError("poisoned")
+
+    strategy = SimpleNamespace(launcher=None, connect=lambda module: None, setup_environment=lambda: None)
+    strategy.broadcast = lambda told: told if rank == 0 else (None, "poisoned")
+    trainer: Any = SimpleNamespace(strategy=strategy, is_global_zero=rank == 0, ckpt_path=None)
+    module: Any = "module"
+    with pytest.raises(ConfigError, match="^poisoned$"):
+        go_on_together(trainer, module, refuse)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import torch
 
 from configs.files import ConfigError
 from configs.load import load_config, to_yaml
+from tests.train.stubs import checkpoint
 from train.runs import Run, open_run
 
 CONFIG = load_config("finetune", "fare_tiny_eps4")
@@ -58,7 +59,7 @@ def test_the_newest_whole_checkpoint_is_found_and_damaged_ones_are_named(
     run = begun(open_run("fare", CONFIG, tmp_path / "run"))
     assert run.newest_checkpoint() is None
     for step in (5, 10, 15):
-        torch.save({"step": step}, run.checkpoints / f"step={step:06d}.ckpt")
+        torch.save(checkpoint(step), run.checkpoints / f"step={step:06d}.ckpt")
     newest = run.checkpoints / "step=000015.ckpt"
     assert run.newest_checkpoint() == newest
     newest.write_bytes(newest.read_bytes()[:100])

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from modules.inert_pickle import Inert, read_inert_bytes
+from modules.odd_tensors import refuse_odd
 
 LIST = ".metadata"
 
@@ -42,6 +43,7 @@ def read_dcp(folder: Path) -> dict[str, Tensor]:
     except (AttributeError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{folder / LIST} is no list of contents that is known ({type(error).__name__})") from error
     found = _room(folder, wanted)
+    refuse_odd(folder, found)
     filled = dict.fromkeys(found, 0)
     for index, place in pieces:
         name = str(index.get("fqn"))
@@ -89,4 +91,5 @@ def _piece(folder: Path, place: dict[str, Any]) -> Tensor:
         raise ValueError(f"{file} was not loaded: a piece is missing, damaged, or no tensor; fetch it again") from error
     if not isinstance(value, Tensor):
         raise ValueError(f"{file} was not loaded: a piece is no tensor")
+    refuse_odd(file, {"a piece": value})
     return value

@@ -220,9 +220,8 @@ def test_a_tower_of_another_size_is_told_with_the_models_that_it_may_be_of(base:
         "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 32},
     }
     with torch.device("meta"):
-        large = {
-            name: torch.zeros(1).expand(value.shape) for name, value in new_clip(0, config).visual.state_dict().items()
-        }
+        shapes = {name: value.shape for name, value in new_clip(0, config).visual.state_dict().items()}
+    large = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
     path = saved(large, tmp_path / "b32.pt")
     _refused(load_clip(base), path, r"; and \d+ more\); its shapes are those of ViT-B-32")
 
