@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from data.parent import STARTED_BY, end_with_parent
-from launch.commands import judging, training
+from launch.commands import judging, sweeping, training
 from launch.commands.data import data_app
 from launch.commands.selftest import selftest_app
 from launch.errors import explain, say
@@ -40,9 +40,11 @@ for command in (
     training.demo,
     training.pretrain,
     training.finetune,
+    training.perceptual,
     training.embed,
     training.prior,
     training.replay,
+    sweeping.sweep,
     judging.evaluate,
     judging.watch,
     judging.scorecard,

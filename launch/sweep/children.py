@@ -1,0 +1,96 @@
+"""Processes that a sweep starts: they end with it, and never two starts of one sweep at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from configs.files import ConfigError
+
+_PATIENCE = 30.0  # seconds that runs of an earlier start, which was killed, have to save and leave
+_LEAVE = 120.0  # seconds that a run has to save and leave before it is killed
+_BECOME = (
+    "import os, signal, sys; from data.parent import end_with_parent; "
+    "end_with_parent(signal.SIGTERM); os.execvp(sys.argv[1], sys.argv[1:])"
+)
+"""Asks the system for SIGTERM once the sweep is gone, and becomes the command."""
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[int]:
+    """A lock on a folder, as a file descriptor that is handed to every child: it is free when the last one is gone.
+
+    Raises:
+        ConfigError: another start, or a run that it left, is still at work.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    end = time.monotonic() + _PATIENCE
+    try:
+        while not _taken(handle):
+            if time.monotonic() > end:
+                raise ConfigError(f"{folder} is being worked on by another start of this command, or by a run it left")
+            time.sleep(0.2)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _taken(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def start(command: Sequence[str], log: Path, variables: dict[str, str], lock: int) -> subprocess.Popen[bytes]:
+    """A process of a command, which writes to the end of a log.
+
+    Args:
+        command: its words.
+        log: file.
+        variables: of the environment, beside those here.
+        lock: of ``alone``.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", _BECOME, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **variables},
+            pass_fds=(lock,),
+        )
+
+
+def end(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ask processes to save and leave, and wait until they have; who does not is killed."""
+    for child in children:
+        if child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+    limit = time.monotonic() + _LEAVE
+    for child in children:
+        try:
+            child.wait(max(0.0, limit - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def last_line(log: Path) -> str:
+    """What a process said last that is not empty; a line that begins with ours before any other."""
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()[-50:] if line.strip()]
+    except OSError:
+        return ""
+    ours = [line.removeprefix("robustclip: ") for line in lines if line.startswith("robustclip: ")]
+    return ours[-1] if ours else lines[-1] if lines else ""
