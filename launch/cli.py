@@ -40,7 +40,6 @@ for command in (
     training.demo,
     training.pretrain,
     training.finetune,
-    training.perceptual,
     training.embed,
     training.prior,
     training.replay,
