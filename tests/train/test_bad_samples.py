@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from configs.files import ConfigError
 from data.shards import write_shards
 from tests.train.test_distributed import TWO, robustclip
+from train.datamodules import training_images
 from train.finetune import finetune
 from train.runs import Run
 
@@ -72,6 +73,7 @@ def test_two_processes_count_together(broken: str, tmp_path: Path) -> None:
     assert "2 of 64 images of 'set' are bad (2 undecodable), more than data.max_bad = 0.02 allows" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_stream_trains_without_indexes_and_counts_what_it_passes_over(run: Callable[..., Run], broken: str) -> None:
     streamed = run(*settings(broken, 0.1), "data.stream=true", "data.buffer=16", "data.workers=1")
     finetune(streamed)
@@ -98,4 +100,4 @@ def test_a_stream_that_was_stopped_ends_with_the_same_weights(
 
 def test_targets_and_streams_do_not_go_together(run: Callable[..., Run], broken: str) -> None:
     with pytest.raises(ConfigError, match=r"^data.targets names each image by its number"):
-        finetune(run(*settings(broken, 0.1), "data.stream=true", "data.targets=t"))
+        training_images(run(*settings(broken, 0.1), "data.stream=true", "data.targets=t").config.data, 32)
