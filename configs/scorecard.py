@@ -6,6 +6,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from configs.names import safe_name
+
 SAME = (
     "model",
     "threat",
@@ -33,11 +35,15 @@ def defense_name(tree: Mapping[str, Any]) -> str:
 
 
 def dataset_name(tree: Mapping[str, Any]) -> str:
-    """Under which name the images stand in the results: the catalog's, or the last part of where they lie."""
+    """Under which name the images stand in the results: the catalog's, or the last part of where they lie.
+
+    What follows a question mark in an address is often a signature, and stays out of it.
+    """
     if tree["data"].get("dataset"):
-        return str(tree["data"]["dataset"]).rsplit("/", 1)[-1]
+        return safe_name(str(tree["data"]["dataset"]).rsplit("/", 1)[-1])
     shards = str(tree["data"]["shards"])
-    return shards.rstrip("/").rsplit("/", 1)[-1] or shards
+    place = shards.partition("?")[0] if "://" in shards else shards
+    return safe_name(place.rstrip("/").rsplit("/", 1)[-1], "images")
 
 
 def evaluation_of(tree: Mapping[str, Any]) -> dict[str, Any]:

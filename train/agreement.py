@@ -33,7 +33,7 @@ def go_on_together(trainer: pl.Trainer, module: pl.LightningModule, choose: Call
     def agree() -> None:
         strategy.connect(module)
         strategy.setup_environment()  # here processes meet; Lightning does both again and finds them done
-        chosen, fault = strategy.broadcast(_told(choose) if trainer.is_global_zero else None)
+        chosen, fault = strategy.broadcast(_told(choose) if trainer.is_global_zero else (None, ""))
         if fault:
             raise ConfigError(fault)  # in all of them: nobody waits for who has gone
         trainer.ckpt_path = chosen

@@ -9,6 +9,7 @@ from typing import Any
 
 from configs.files import ConfigError, write_atomically
 from configs.load import config_hash, plain, same_config, to_yaml
+from configs.names import safe_name
 from eval.evaluate import finish_run, write_run
 from train.checkpoint_faults import first_sound
 
@@ -73,7 +74,8 @@ def open_run(recipe: str, config: Any, out: Path | None, *, command: str = "") -
         ConfigError: ``out`` holds another run or other files.
     """
     if out is None:
-        folder = _unfinished(Path("runs") / recipe, config) or _fresh(Path("runs") / recipe)
+        parent = Path("runs") / safe_name(recipe)
+        folder = _unfinished(parent, config) or _fresh(parent)
     else:
         folder = out
         _refuse_foreign(folder, config)

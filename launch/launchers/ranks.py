@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.files import ConfigError
+from configs.names import safe_name
 
 if TYPE_CHECKING:
     from train.runs import Run
@@ -81,10 +82,10 @@ def agreed_folder(name: str, out: Path | None, environment: Mapping[str, str] | 
     if out is not None or processes_of(said) == 1 or not launched:
         return out
     if "RANK" not in said:
-        return Path("runs") / name / f"slurm-{said['SLURM_JOB_ID']}"
+        return Path("runs") / safe_name(name) / f"slurm-{said['SLURM_JOB_ID']}"
     job = re.sub(r"[^\w.-]+", "-", said.get("TORCHELASTIC_RUN_ID", "none"))
     if job != "none":
-        return Path("runs") / name / f"torchrun-{job}"
+        return Path("runs") / safe_name(name) / f"torchrun-{job}"
     raise ConfigError(f"{processes_of(said)} processes need one folder; name it with --out")
 
 
