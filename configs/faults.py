@@ -17,6 +17,7 @@ from configs.names import name_faults
 from configs.schema import EvaluateConfig, ViewName
 from configs.strategies import strategy_faults
 from configs.targets import target_faults
+from configs.tasks import task_faults
 from configs.trackers import tracker_faults
 from modules.encoders.base import ImageEncoder
 from modules.perturb.threat import Threat
@@ -141,7 +142,7 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
         faults += _family_faults(DEFENSES, f"defenses.{name}", said, **offered)
         if said.get("name") in DEFENSES.members and "prior" in DEFENSES.needs(said) and tree["prior"] is None:
             faults.append(f"defenses.{name} needs a prior; say prior=FILE (robustclip prior makes one)")
-    return faults + name_faults(tree) + _curve_faults(tree)
+    return faults + name_faults(tree) + task_faults(tree) + _curve_faults(tree)
 
 
 def _scorecard_faults(tree: Any, missing: set[str]) -> list[str]:

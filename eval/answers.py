@@ -11,10 +11,10 @@ from torch import Tensor
 
 from data.batches import ImageBatch
 from eval.plan import Plan
-from eval.tasks.base import Measures, Question, Task
+from eval.tasks.base import Measures, Question, Ranking, Task
 from modules import noise
 from modules.attacks.base import Classifier
-from modules.defenses.base import Defense, View
+from modules.defenses.base import Defense, Undefended, View
 from modules.encoders.base import ImageEncoder
 
 ATTACK_DRAW, SCORE_DRAW = 0, 1_000_003  # the attacker never sees the noise that it is scored on
@@ -99,6 +99,7 @@ class Answers:
 
     def question(self, encoder: ImageEncoder) -> Question:
         """What is asked behind this encoder, bare or defended; put together once."""
+        encoder = encoder.encoder if isinstance(encoder, Undefended) else encoder
         if id(encoder) not in self._questions:
             with blamed(type(encoder).__name__):
                 self._questions[id(encoder)] = encoder, self.task.question(encoder)
@@ -126,6 +127,12 @@ class Answers:
         """Further numbers of each image, in the first draw on which the defence is scored."""
         with self._scored(defense, batch, 0):
             return self.question(defense).measures(defense, batch, x)
+
+    @torch.no_grad()
+    def ranking(self, defense: ImageEncoder, batch: ImageBatch, x: Tensor) -> Ranking | None:
+        """What each image finds first, in the first draw on which the defence is scored."""
+        with self._scored(defense, batch, 0):
+            return self.question(defense).ranking(defense, batch, x)
 
     @contextmanager
     def _scored(self, defense: ImageEncoder, batch: ImageBatch, draw: int) -> Iterator[None]:

@@ -9,6 +9,8 @@ from eval.plan import Plan
 from eval.tasks.base import Task
 from modules.defenses.base import Defense, Undefended, View
 
+ORIGINAL = "original"  # a view of tasks: the encoder before its fine-tuning, which knows nothing of the judged one
+
 
 def cells_of(plan: Plan, task: Task, name: str, defense: Defense) -> Iterator[Cell]:
     """Clean, then every attack through every view that says something about the defence, then its curve over eps.
@@ -30,6 +32,9 @@ def cells_of(plan: Plan, task: Task, name: str, defense: Defense) -> Iterator[Ce
             wanted = planned.views if planned.attack.gradient_free else planned.views | _own(defense)
             if view in wanted:
                 yield Cell(name, attack, view.value, eps)
+    if task.transfer:
+        gradient = [attack for attack, planned in plan.attacks.items() if not planned.attack.gradient_free]
+        yield from (Cell(name, attack, ORIGINAL, eps) for attack in gradient)
     if name in curve.defenses:
         yield from (Cell(name, curve.attack, View.adaptive.value, radius) for radius in curve.eps if radius != eps)
 

@@ -9,14 +9,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor
 
 from configs.files import write_atomically
 from data.batches import ImageBatch
 from eval.outcomes import CLEAN, Cell
+from eval.tasks.base import Ranking
 from modules.defenses.base import Defense
 
+SHARPNESS = 4  # colour patches along a side of a blurred picture
 FILE = "examples.safetensors"
 
 
@@ -35,7 +38,9 @@ class Example:
         label: [N] right classes.
         prediction_clean: [N] on the clean images, behind the defence.
         prediction_adversarial: [N] on the adversarial images, behind the defence.
-        tensors: ``clean``, ``adversarial`` and, where the defence moves pixels, ``purified``, each [N, 3, H, W].
+        tensors: ``clean``, ``adversarial`` and, where the defence moves pixels, ``purified``, each [N, 3, H, W]; of a
+            search also what is found first, ``before`` and ``after`` the attack, each [N, M, 3, H, W].
+        marks: of a search, for each of ``before`` and ``after`` N times M words; None of other tasks.
     """
 
     encoder: str
@@ -50,6 +55,7 @@ class Example:
     prediction_adversarial: list[int]
     prediction_purified: list[int] | None
     tensors: dict[str, Tensor]
+    marks: dict[str, list[list[str]]] | None = None
 
 
 def take_examples(
@@ -59,6 +65,9 @@ def take_examples(
     predict: Callable[[Defense, Tensor], Tensor],
     named: Callable[[], AbstractContextManager[None]],
     example: Callable[..., Example],
+    *,
+    ranked: Callable[[Defense, Tensor], Ranking | None] = lambda defense, x: None,
+    hidden: Sequence[bool] = (),
 ) -> list[Example]:
     """For each defence, the images of the attack and view that fooled it most often.
 
@@ -69,6 +78,8 @@ def take_examples(
         predict: (defence, images) -> [N] classes.
         named: the noise scope in which defences are scored.
         example: ``Example`` with what is the same for all of them filled in.
+        ranked: (defence, images) -> what each of them finds first, where it looks for anything.
+        hidden: N, whose pictures are blurred and not to be had otherwise; none where left out.
     """
     examples = []
     for name, defense in defenses.items():
@@ -78,6 +89,9 @@ def take_examples(
         predictions = {cell: predict(defense, x) for cell, x in own.items()}
         worst = _most_wrong(predictions, batch.y)
         after = predictions[worst].tolist()
+        found = {"before": ranked(defense, batch.x), "after": ranked(defense, own[worst])}
+        tensors = _pictures(defense, batch.x, own[worst], named)
+        tensors |= {when: ranking.x.float().cpu() for when, ranking in found.items() if ranking is not None}
         shown = example(
             defense=name,
             attack=worst.attack,
@@ -87,7 +101,8 @@ def take_examples(
             prediction_clean=predict(defense, batch.x).tolist(),
             prediction_adversarial=after,
             prediction_purified=after,
-            tensors=_pictures(defense, batch.x, own[worst], named),
+            tensors={name: blurred(value, hidden) for name, value in tensors.items()},
+            marks={when: ranking.marks for when, ranking in found.items() if ranking is not None} or None,
         )
         examples.append(shown if "purified" in shown.tensors else replace(shown, prediction_purified=None))
     return examples
@@ -107,6 +122,17 @@ def _pictures(
     if not torch.equal(moved, x_adv):
         tensors["purified"] = moved
     return {name: value.detach().cpu().float().contiguous().clone() for name, value in tensors.items()}
+
+
+def blurred(x: Tensor, hidden: Sequence[bool]) -> Tensor:
+    """The pictures x [N, ..., 3, H, W] with those that are hidden brought down to a few patches of colour."""
+    if not any(hidden):
+        return x
+    x, rows = x.clone(), torch.tensor(hidden)
+    few = x[rows]
+    patches = F.adaptive_avg_pool2d(few.flatten(0, -4), SHARPNESS)
+    x[rows] = F.interpolate(patches, size=few.shape[-2:], mode="bilinear").reshape(few.shape)
+    return x
 
 
 def write_examples(folder: Path, examples: Sequence[Example]) -> None:

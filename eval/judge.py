@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from data.batches import ImageBatch
-from eval.answers import ATTACK_DRAW, SCORE_DRAW, Answers, blamed
+from eval.answers import ATTACK_DRAW, Answers, blamed
 from eval.calibration import cuts_of, set_gates
-from eval.cells import cells_of
+from eval.cells import ORIGINAL, cells_of
 from eval.eot import grow_draws
-from eval.examples import Example, take_examples
+from eval.examples import Example
 from eval.outcomes import CLEAN, Cell, Outcomes
 from eval.plan import Plan
 from eval.prior_origin import qualifier
 from eval.progress import Ticker
 from eval.rows import Rows, Subject
+from eval.showing import shown
 from eval.tasks.base import Task
 from modules.attacks.base import Attack, Classifier, Search
 from modules.defenses.base import Undefended, View
@@ -51,13 +51,14 @@ class Judge(Answers):
         self.subject = subject
         self.notes: list[dict[str, Any]] = task.notes()
         self.qualifiers = self._qualifiers()
+        self.original = plan.original and task.around(plan.original)
         self.defenses = {name: plan.defend(name, encoder, task) for name in plan.config.defenses}
         self._draws: dict[str, int] = {}
         self.notes += set_gates(self, self.defenses, subject.encoder)
-        self.cells = list(
-            dict.fromkeys(cell for name, d in self.defenses.items() for cell in cells_of(plan, task, name, d))
-        )
+        self.cells = list(dict.fromkeys(c for n, d in self.defenses.items() for c in cells_of(plan, task, n, d)))
         self._shared = any(cell.view == View.transfer for cell in self.cells)
+        for cell in self.cells:  # galleries are embedded here, where each has a progress bar of its own
+            self.question(self._asked(cell))
 
     def _qualifiers(self) -> dict[str, str]:
         """What the rows of each defence must be read with: for the data's sake, and for its prior's."""
@@ -131,15 +132,13 @@ class Judge(Answers):
         self, cell: Cell, batch: ImageBatch, static: dict[str, Tensor], part: Outcomes
     ) -> tuple[Tensor, list[str]]:
         """The adversarial images of a cell; those of the bare encoder are made once, of all images, and shared."""
+        attack, base = self.plan.at(cell.eps, cell.attack, self.task), self._base_of(cell)
+        if base is not None:
+            key, notes = f"{cell.attack} on {id(base)}", []
+            if key not in static:
+                static[key], notes = self._run(Route((base,), faithful=True), attack, batch, cell, False)
+            return static[key], notes
         defense, view = self.defenses[cell.defense], View(cell.view)
-        at_eps = cell.eps == self.plan.threat.eps
-        bare = view is View.transfer or (isinstance(defense, Undefended) and view is View.adaptive and at_eps)
-        if bare and cell.attack in static:
-            return static[cell.attack], []
-        attack = self.plan.at(cell.eps, cell.attack, self.task)
-        if bare and self._shared:
-            static[cell.attack], notes = self._run(Route((self.encoder,), faithful=True), attack, batch, cell, False)
-            return static[cell.attack], notes
         known = self._candidates(cell, batch, static)
         whole = self.coupled(cell.defense, defense, batch)
         standing = torch.tensor(self._standing(cell, part) if not whole else [True] * len(batch))
@@ -152,6 +151,20 @@ class Judge(Answers):
         x_adv[standing.to(self.device)], notes = self._run(route(view, defense), attack, few, cell, compact, known)
         return x_adv, notes
 
+    def _base_of(self, cell: Cell) -> ImageEncoder | None:
+        """The encoder whose adversarial images serve all defences; None where a cell's are made through its own."""
+        if cell.view == ORIGINAL:
+            return self.original
+        undefended = isinstance(self.defenses[cell.defense], Undefended) and cell.view == View.adaptive
+        past = cell.view == View.transfer or (undefended and cell.eps == self.plan.threat.eps)
+        return self.encoder if self._shared and past else None
+
+    def _asked(self, cell: Cell) -> ImageEncoder:
+        """Whose question an attacker answers: that of the encoder that it knows."""
+        return {View.transfer.value: self.encoder, ORIGINAL: self.original}.get(cell.view) or self.defenses[
+            cell.defense
+        ]
+
     def _candidates(self, cell: Cell, batch: ImageBatch, static: dict[str, Tensor]) -> list[Tensor]:
         """What the same attack found on the bare encoder: where an attack through the defence may go on from."""
         moved = Cell(cell.defense, cell.attack, View.transfer.value, cell.eps)
@@ -161,8 +174,7 @@ class Judge(Answers):
 
     def _standing(self, cell: Cell, part: Outcomes) -> list[bool]:
         """Which images an attack still works on."""
-        before = self._before(cell, part)
-        if not before:
+        if not (before := self._before(cell, part)):
             return [True] * len(part.keys)
         if self.plan.config.cascade == "all":
             return part.robust(before)
@@ -179,9 +191,9 @@ class Judge(Answers):
     ) -> tuple[Tensor, list[str]]:
         draws = self.draws_of(cell.defense) if way.averaged else 1
         attack, changes = attack.suited(len(self.task.classes))
-        compact = compact and way.refused is None  # a detector's score falls on after the first point that passes
-        defense = self.defenses[cell.defense]
-        asked = self.encoder if cell.view == View.transfer else defense
+        # a detector's score and some tasks' measures fall on after the first point that passes
+        compact = compact and way.refused is None and not self.task.persistent
+        asked = self._asked(cell)
         question = self.question(asked)
         exact = way.faithful and question.ascended(asked, batch) is None
         with self.named(batch, ATTACK_DRAW), blamed(f"{cell.attack} on {cell.defense} ({cell.view})"):
@@ -213,15 +225,7 @@ class Judge(Answers):
 
     def show(self, batch: ImageBatch, adversarial: Adversarial, count: int) -> list[Example]:
         """What the report shows of each defence: its first images under the view that hurts most."""
-        few = batch.select(slice(0, count))
-        return take_examples(
-            few,
-            {cell: x[: len(few)] for cell, x in adversarial.items() if cell.eps == self.plan.threat.eps},
-            self.defenses,
-            lambda defense, x: self.logits(defense, few, x).argmax(dim=1),
-            lambda: self.named(few, SCORE_DRAW),
-            partial(Example, encoder=self.subject.encoder, norm=self.plan.threat.norm, classes=self.task.classes),
-        )
+        return shown(self, batch, adversarial, count)
 
     def rows(self) -> Rows:
         """The writer of the rows."""

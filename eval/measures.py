@@ -11,14 +11,24 @@ import numpy as np
 from eval.metrics import Z95, wilson
 from eval.outcomes import Cell, Outcomes
 from eval.results import WORST, Result
+from eval.separation import separation_rows
 from eval.stats import Estimate
 
 if TYPE_CHECKING:
     from eval.rows import Rows
 
+HARMFUL = (
+    *("false_negative", "false_positive", "evaded", "false_alarm", "similarity_wanted"),
+    *("entered", "displaced", "target_at_"),
+)
+"""Metrics, or how their names begin, of which more is worse for who defends."""
+
 
 def measured_rows(rows: Rows, outcomes: Outcomes) -> list[Result]:
-    """The mean of every cell and metric, and for each defence that of every image's least number at the plan's eps."""
+    """The mean of every cell and metric, and for each defence that of every image's worst number at the plan's eps.
+
+    The worst is the least, unless the metric is one of ``HARMFUL``.  What a filter's likeness tells apart follows.
+    """
     found = []
     for name in dict.fromkeys(cell.defense for cell in outcomes.measures):
         cells = [cell for cell in outcomes.measures if cell.defense == name]
@@ -29,9 +39,9 @@ def measured_rows(rows: Rows, outcomes: Outcomes) -> list[Result]:
             worst = replace(attacked[0], attack=WORST, view=WORST)
             for metric in outcomes.measures[attacked[0]]:
                 together = [outcomes.measures[cell][metric] for cell in (Cell(name), *attacked)]
-                least = [_least(numbers) for numbers in zip(*together, strict=True)]
-                found.append(_row(rows, worst, metric, least))
-    return [row for row in found if row.n]
+                lowest = [_worst(metric, numbers) for numbers in zip(*together, strict=True)]
+                found.append(_row(rows, worst, metric, lowest))
+    return [row for row in found if row.n] + separation_rows(rows, outcomes)
 
 
 def mean_of(numbers: Sequence[float]) -> Estimate:
@@ -46,9 +56,11 @@ def mean_of(numbers: Sequence[float]) -> Estimate:
     return Estimate(mean, max(0.0, mean - half), min(1.0, mean + half))
 
 
-def _least(numbers: Sequence[float | None]) -> float | None:
+def _worst(metric: str, numbers: Sequence[float | None]) -> float | None:
     known = [number for number in numbers if number is not None]
-    return min(known) if known else None
+    if not known:
+        return None
+    return max(known) if metric.startswith(HARMFUL) else min(known)
 
 
 def _row(rows: Rows, cell: Cell, metric: str, numbers: Sequence[float | None]) -> Result:

@@ -49,6 +49,7 @@ class Plan:
         defend: (name of a defence, encoder, task) -> the defended encoder.
         attacks: by name.
         prior: that defences use, and where it comes from; None where there is none, or it was handed in.
+        original: the encoder before its fine-tuning; None where nobody asks for it.
         device: where the encoder is put for it, unless it is already somewhere for training.
         hash: names the config in every row.
     """
@@ -62,6 +63,7 @@ class Plan:
     hash: str
     prior: DiffusionPrior | None = None
     origin: PriorOrigin | None = None
+    original: ImageEncoder | None = None
 
     def with_prior(self, name: str) -> bool:
         """Whether a defence uses the prior."""
@@ -130,26 +132,27 @@ def build_plan(config: EvaluateConfig, clip: CLIP, *, prior: DiffusionPrior | No
     threat = Threat(config.threat.norm, config.threat.eps)
     early = config.stop_width > 0  # then every beginning of the images must be a fair choice
     tasks = [build_task(name, task, clip, shuffle=early) for name, task in config.tasks.items()]
+    original = _original(config)
     plan = Plan(
         config=config,
         threat=threat,
         tasks=tasks,
-        defend=_defences(config, clip, prior),
+        defend=_defences(config, clip, prior, original),
         attacks=planned_attacks(config, threat),
         device=device,
         hash=config_hash(plain(config)),
         prior=prior,
         origin=origin,
+        original=original,
     )
     _check_defences(plan, clip)
     return plan
 
 
 def _defences(
-    config: EvaluateConfig, clip: CLIP, prior: DiffusionPrior | None
+    config: EvaluateConfig, clip: CLIP, prior: DiffusionPrior | None, original: ImageEncoder | None
 ) -> Callable[[str, ImageEncoder, Task], Defense]:
     assert clip.text is not None
-    original = _original(config)
     blank, tokens = blank_prompt(clip.text, config.blank_prompt)
 
     def defend(name: str, encoder: ImageEncoder, task: Task) -> Defense:
@@ -172,9 +175,10 @@ def _defences(
 
 
 def _original(config: EvaluateConfig) -> ImageEncoder | None:
-    """The encoder before its fine-tuning, where a defence asks for it."""
+    """The encoder before its fine-tuning, where a defence or a task asks for it."""
     nodes = (component(node, name) for name, node in config.defenses.items())
-    if not any("original" in DEFENSES.needs(node) for node in nodes):
+    asked = any(task.transfer_from is not None for task in config.tasks.values())
+    if not asked and not any("original" in DEFENSES.needs(node) for node in nodes):
         return None
     clip = load_clip(config.model.name, config.model.pretrained, image_size=config.model.image_size)
     return clip.image.to(device_of(config.device)).freeze()

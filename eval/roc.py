@@ -73,6 +73,31 @@ def area(clean: Sequence[float], attacked: Sequence[float | None], alpha_z: floa
     return Estimate(value, float(expit(logit(value) - half)), float(expit(logit(value) + half)))
 
 
+def separation(low: Sequence[float], high: Sequence[float], alpha_z: float = Z95) -> Estimate:
+    """The area under the ROC curve of two sides that are of different images, with a 95 % interval.
+
+    The probability that one of ``high`` exceeds one of ``low``, ties half; DeLong's variance (1988) on the logit scale,
+    and Wilson's interval for as many images as the smaller side has where the sides do not overlap.
+
+    Args:
+        low: one score per image.
+        high: one score per image, of other images.
+        alpha_z: normal quantile of the coverage.
+
+    Raises:
+        ValueError: one of the sides is empty.
+    """
+    below, above = _sides(low, high)
+    parts = _beaten(below, above), 1 - _beaten(above, below)
+    value = float(parts[0].mean())
+    error = sum(float(part.var(ddof=1)) / len(part) for part in parts if len(part) > 1) ** 0.5
+    if not 0 < value < 1 or error == 0:
+        fewer = min(len(below), len(above))
+        return Estimate(value, *wilson(value * fewer, fewer, alpha_z))
+    half = alpha_z * error / (value * (1 - value))
+    return Estimate(value, float(expit(logit(value) - half)), float(expit(logit(value) + half)))
+
+
 def _beaten(others: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """For each score the share of the others that it exceeds, ties half."""
     ordered = np.sort(others)

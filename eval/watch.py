@@ -24,7 +24,8 @@ def watch(encoder: ImageEncoder, plan: Plan, earlier: Probe | None) -> tuple[Pro
     task = plan.tasks[0]
     answers = Answers(encoder, plan, task)
     batch = next(task.whole_batches(plan.config.watch)).to(answers.device)
-    classifier = answers.asked(encoder, batch)
+    question = answers.question(encoder)
+    classifier = question.ascended(encoder, batch) or question.classifier(encoder, batch)
     with frozen(encoder), answers.named(batch, ATTACK_DRAW):
         found = probe(lambda x: cross_entropy(classifier(x), batch.y), batch.x, task.threat(plan.threat))
     return found, alarms(found, earlier)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from configs.schema.parts import MISSING, ModelConfig, ThreatConfig
+from configs.schema.tasks import FilteringConfig, NeighboursConfig, RetrievalConfig
 
 CascadeName = Literal["none", "view", "all"]
 
@@ -55,6 +56,10 @@ class TaskConfig:
         templates: prompts with ``{}``; null takes the set's own.
         allow_count_mismatch: take a ``dataset`` with other numbers of images or classes; every row says so.
         choice: ask which of two pictures is nearer to a third; null classifies.
+        retrieval: look for pictures by a picture.
+        neighbours: tell classes by labelled examples, as NSFW detectors do.
+        filtering: filter out what is too near to a reference set.
+        transfer_from: ``base`` also tries attacks on the original encoder, before its fine-tuning (view ``original``).
     """
 
     shards: str = MISSING
@@ -67,6 +72,10 @@ class TaskConfig:
     templates: list[str] | None = None
     allow_count_mismatch: bool = False
     choice: ChoiceConfig | None = None
+    retrieval: RetrievalConfig | None = None
+    neighbours: NeighboursConfig | None = None
+    filtering: FilteringConfig | None = None
+    transfer_from: Literal["base"] | None = None
 
 
 @dataclass

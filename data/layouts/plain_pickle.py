@@ -1,7 +1,7 @@
 """The plain values in a pickle, without running it: no function that it names is looked up, let alone called.
 
-Enough of the pickle machine for what CIFAR's authors wrote: tables, lists, texts, numbers, and NumPy arrays of bytes,
-which are put together here from the shape and the bytes that the file holds.
+Enough of the pickle machine for what CIFAR's and the revisited Oxford's authors wrote: tables, lists, texts, numbers,
+and NumPy's numbers and arrays of numbers, which are put together here from the shape and the bytes that the file holds.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 MAX_BYTES = 1024**3
 _MARK = object()
 _ARRAY = {"numpy.core.multiarray _reconstruct", "numpy._core.multiarray _reconstruct"}
+_SCALAR = {"numpy.core.multiarray scalar", "numpy._core.multiarray scalar"}
+_KINDS = ("u1", "i4", "i8", "f4", "f8")
 _VALUES = {"BINSTRING", "SHORT_BINSTRING", "STRING", "BINBYTES", "SHORT_BINBYTES"}
 _TEXTS = {"BINUNICODE", "SHORT_BINUNICODE", "UNICODE"}
 _NUMBERS = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "BINFLOAT", "FLOAT"}
@@ -112,7 +114,7 @@ def _called(made: Any, arguments: tuple[Any, ...]) -> Any:
         return str(arguments[0]).encode("latin-1")
     if made.name == "__builtin__ bytes" and not arguments:
         return b""
-    if made.name not in {*_ARRAY, "numpy dtype"}:
+    if made.name not in {*_ARRAY, *_SCALAR, "numpy dtype"}:
         raise _RefusedError(f"a call of {made.name!r}")
     return _Made(made.name, arguments)
 
@@ -138,11 +140,21 @@ def _plain(value: Any) -> Any:
         return tuple(_plain(inner) for inner in value)
     if not isinstance(value, _Made):
         return value
+    if value.name in _SCALAR:
+        return np.frombuffer(_plain(value.arguments[1]), _dtype(value.arguments[0]))[0].item()
     if value.name not in _ARRAY or value.state is None:
         raise _RefusedError(f"a {value.name!r}")
     _, shape, dtype, fortran, data = value.state
-    kind = dtype.arguments[0] if isinstance(dtype, _Made) else None
-    if kind not in (b"u1", "u1", b"i8", "i8"):
-        raise _RefusedError(f"an array of {kind!r}")
-    array = np.frombuffer(_plain(data), np.dtype(kind if isinstance(kind, str) else kind.decode()))
+    array = np.frombuffer(_plain(data), _dtype(dtype))
     return array.reshape(tuple(int(n) for n in shape), order="F" if fortran else "C")
+
+
+def _dtype(made: Any) -> np.dtype[Any]:
+    """The type of numbers, of those that are plain."""
+    kind = made.arguments[0] if isinstance(made, _Made) and made.name == "numpy dtype" else None
+    name = kind.decode() if isinstance(kind, bytes) else kind
+    if name not in _KINDS:
+        raise _RefusedError(f"an array of {kind!r}")
+    if made.state and made.state[1] in (">", b">"):
+        raise _RefusedError("numbers with their bytes the other way round")
+    return np.dtype(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +19,19 @@ from modules.zero_shot import ZeroShotHead
 
 Measures = dict[str, list[float | None]]
 """Further numbers of the samples of a batch, by metric; None where a sample has none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """What each of some queries found first.
+
+    Attributes:
+        x: [B, N, 3, H, W] pictures in [0, 1].
+        marks: for each query N words on what was found, such as ``relevant``.
+    """
+
+    x: Tensor
+    marks: list[list[str]]
 
 
 class Question(ABC):
@@ -43,6 +57,10 @@ class Question(ABC):
         """Further numbers of each sample of the batch, looking at pixels x instead of its own."""
         return {}
 
+    def ranking(self, encoder: ImageEncoder, batch: ImageBatch, x: Tensor) -> Ranking | None:
+        """What each sample finds first, looking at pixels x instead of its own; None where nothing is looked for."""
+        return None
+
 
 class Task(ABC):
     """Samples that an encoder is asked about.
@@ -58,6 +76,9 @@ class Task(ABC):
         prompts: hash of class names and templates; empty where it is not known.
         qualifiers: what every row must be read with.
         part: positions of the samples that are judged here; all of them unless a shard was taken.
+        protocol: that every row is of; empty if of none.
+        transfer: whether attacks on the original encoder are tried too.
+        persistent: attacks go on with a sample that has fallen, for the sake of its measures.
     """
 
     name: str
@@ -68,6 +89,9 @@ class Task(ABC):
     resolution: int = 0
     prompts: str = ""
     part: range
+    protocol: str = ""
+    transfer: bool = False
+    persistent: bool = False
 
     @property
     @abstractmethod
@@ -93,6 +117,10 @@ class Task(ABC):
     def qualifiers(self) -> list[str]:
         """What every row must be read with."""
         return []
+
+    def hidden(self, batch: ImageBatch) -> list[bool]:
+        """Which of the batch's samples must not be shown plainly, nor their pictures be written."""
+        return [False] * len(batch)
 
     @abstractmethod
     def question(self, encoder: ImageEncoder) -> Question:

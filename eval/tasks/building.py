@@ -6,6 +6,9 @@ from configs.schema import TaskConfig
 from eval.tasks.base import Task
 from eval.tasks.choice import choice_task
 from eval.tasks.classification import classification_task
+from eval.tasks.filtering import filtering_task
+from eval.tasks.neighbours import neighbours_task
+from eval.tasks.searching import retrieval_task
 from modules.encoders.clip import CLIP
 
 
@@ -22,6 +25,19 @@ def build_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: bool = Fal
         ConfigError: the task cannot be built from what the recipe says.
         ValueError: the data cannot be read.
     """
+    task = _asked(name, config, clip, shuffle=shuffle)
+    task.transfer = config.transfer_from is not None
+    return task
+
+
+def _asked(name: str, config: TaskConfig, clip: CLIP, *, shuffle: bool) -> Task:
+    size = clip.image.image_size
     if config.choice is not None:
-        return choice_task(name, config, clip.image.image_size, shuffle=shuffle)
+        return choice_task(name, config, size, shuffle=shuffle)
+    if config.retrieval is not None:
+        return retrieval_task(name, config, size, shuffle=shuffle)
+    if config.neighbours is not None:
+        return neighbours_task(name, config, size, shuffle=shuffle)
+    if config.filtering is not None:
+        return filtering_task(name, config, size, shuffle=shuffle)
     return classification_task(name, config, clip, shuffle=shuffle)
