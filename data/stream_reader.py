@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
@@ -62,7 +62,7 @@ class StreamReader(IterableDataset[ImageBatch]):
     def _mixed(self, number: int, row: int) -> Iterator[dict[str, Any]]:
         import webdataset
 
-        rng = random.Random(f"{self.seed}/{number}")
+        rng = Random(f"{self.seed}/{number}")
         mix = webdataset.shuffle(self.source.buffer, initial=self.source.buffer, rng=rng)  # pyright: ignore[reportAttributeAccessIssue]
         return iter(mix(self._samples(number, row)))
 
