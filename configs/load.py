@@ -17,10 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from configs.family import first_line, leaves, nested
 from configs.files import ConfigError
 from configs.schema import KINDS
+from configs.yaml_file import read_yaml
 
 RECIPES = Path(__file__).with_name("recipes")
 _INTERPOLATION = re.compile(r"\$\{\s*([^}:]*)(:?)")
-_LARGEST_RECIPE = 1_000_000  # bytes; a recipe is a page
 C = TypeVar("C")
 
 
@@ -60,15 +60,7 @@ def read_recipe(kind: str, name: str) -> dict[str, Any]:
         ConfigError: no such recipe, not YAML, or not a mapping.
     """
     path = recipe_path(kind, name)
-    if path.stat().st_size > _LARGEST_RECIPE:
-        raise ConfigError(f"{path} has {path.stat().st_size} bytes; a recipe has at most {_LARGEST_RECIPE}")
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        line = f":{where.line + 1}" if where is not None else ""
-        reason = getattr(error, "problem", None) or first_line(error)
-        raise ConfigError(f"{path}{line} is not YAML that can be read: {reason}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds a {type(content).__name__}, not settings by name")
     return cast(dict[str, Any], content)
@@ -88,7 +80,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[tuple[tuple[str, ...], Any
         key, _, value = text.partition("=")
         try:
             found.append((tuple(key.split(".")), yaml.safe_load(value) if value else None))
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise ConfigError(f"the value of {key} cannot be read: {value!r}; put it in quotes") from error
     return [(path, _as_number(value)) for path, value in found]
 
@@ -175,11 +167,20 @@ def _resolved(config: Any) -> DictConfig:
 
 
 def _forbidden_interpolation(key: str, value: Any) -> str:
-    for text in value if isinstance(value, list) else [value]:
-        for resolver, colon in _INTERPOLATION.findall(text) if isinstance(text, str) else []:
-            if colon and resolver.strip() != "px":
+    for text in _texts(value):
+        for resolver, colon in _INTERPOLATION.findall(text):
+            if (colon and resolver.strip() != "px") or "$" in resolver:
                 return f"{key} uses ${{{resolver}:…}}; recipes know only ${{px:…}} and ${{other.key}}"
     return ""
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts in a value, at whatever depth."""
+    if isinstance(value, Mapping):
+        value = [*value, *value.values()]
+    if isinstance(value, (list, tuple)):
+        return [text for inner in value for text in _texts(inner)]
+    return [value] if isinstance(value, str) else []
 
 
 def _type_fault(base: Any, said: Mapping[str, Any], path: tuple[str, ...], value: Any) -> str:
@@ -215,7 +216,7 @@ def same_config(file: Path, config: Any, *, but: Sequence[str] = ()) -> bool:
         but: keys such as ``trainer.devices`` that may differ.
     """
     try:
-        saved = yaml.safe_load(file.read_text())
+        saved = read_yaml(file)
         merged = OmegaConf.merge(OmegaConf.structured(type(config)), saved)
         both = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True)), plain(config)
         for key in but:
@@ -223,7 +224,7 @@ def same_config(file: Path, config: Any, *, but: Sequence[str] = ()) -> bool:
             for tree in both:
                 tree.get(node, {}).pop(leaf, None)
         return both[0] == both[1]
-    except (OSError, yaml.YAMLError, OmegaConfBaseException, ValueError):
+    except (OmegaConfBaseException, ValueError):
         return False
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from configs.evaluation import evaluation_config, judged_while_training
 from configs.files import ConfigError
 from configs.load import check_config, config_hash, parse_overrides, plain, put, read_recipe, same_config, to_yaml
 from configs.schema import EvaluateConfig, FinetuneConfig
+from configs.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from eval.watching import Watcher
@@ -71,8 +70,8 @@ def training_of(run: Path) -> FinetuneConfig:
     """
     file = run / "config.yaml"
     try:
-        said = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        said = read_yaml(file)
+    except ConfigError as error:
         raise ConfigError(f"no training in {run}; name the folder of a run of robustclip finetune") from error
     if not isinstance(said, dict) or "objective" not in said or "evaluation" not in said:
         raise ConfigError(f"{run} holds another kind of run; only those of robustclip finetune can be watched")

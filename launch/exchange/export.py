@@ -78,12 +78,12 @@ def _export_results(run: Path, out: Path, to: str, wanted: Wanted) -> None:
 
 def _judged(run: Path, wanted: Wanted) -> tuple[str, str]:
     """Name and tag of the model that a run judged; its checkpoint's name is the tag, as clip_benchmark has it."""
-    from omegaconf import OmegaConf
+    from configs.yaml_file import read_yaml
 
     try:
-        model = OmegaConf.load(run / "config.yaml")["model"]  # pyright: ignore[reportArgumentType]
+        model = read_yaml(run / "config.yaml")["model"]
         name, tag = str(model["name"]), Path(str(model.get("checkpoint") or model.get("pretrained") or "")).name
-    except Exception as error:  # many kinds: no file, no YAML, another kind of config
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:  # no file, no YAML, another kind of config
         if wanted.model is None:
             raise ConfigError(f"{run}/config.yaml does not say which model was judged; say --model NAME") from error
         name, tag = wanted.model, ""

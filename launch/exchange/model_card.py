@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from configs.files import ConfigError
+from configs.yaml_file import read_yaml
 from eval.results import WORST, Result
 from eval.tables import CLEAN, ROBUST, percent, plain, threat_name
 from launch.exchange.results import Measured
@@ -64,14 +66,12 @@ def _shown_name(name: str) -> str:
 
 def _recipe(source: Path) -> dict[str, Any]:
     """The settings of the training whose export or checkpoint this is, where it lies in its run."""
-    from omegaconf import OmegaConf
-
     file = source.resolve().parent.parent / "config.yaml"
     if source.parent.name not in ("export", "checkpoints") or not file.is_file():
         return {}
     try:
-        found = OmegaConf.to_container(OmegaConf.load(file))
-    except Exception:  # a file that only looks like a run's says nothing
+        found = read_yaml(file)
+    except ConfigError:  # a file that only looks like a run's says nothing
         return {}
     return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
 
