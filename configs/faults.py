@@ -14,6 +14,7 @@ from configs.families import ATTACKS, DEFENSES, OBJECTIVES
 from configs.family import Family
 from configs.files import ConfigError
 from configs.names import name_faults
+from configs.protocol import protocol_faults
 from configs.schema import EvaluateConfig, ViewName
 from configs.strategies import strategy_faults
 from configs.targets import target_faults
@@ -60,6 +61,7 @@ def component_faults(kind: str, config: Any, missing: set[str]) -> list[str]:
         "scorecard": _scorecard_faults,
         "tune": _tune_faults,
         "prior": _prior_faults,
+        "protocol": lambda tree, missing: protocol_faults(tree) + _positive(tree, "batch_size", "adaptive.limit"),
         "pretrain": lambda tree, missing: _training_faults("pretrain", tree),
         "embed": lambda tree, missing: _positive(tree, "data.batch_size"),
     }
@@ -126,7 +128,7 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
     if not 0 <= tree["stop_width"] < 1:
         faults.append(f"stop_width is {tree['stop_width']}; it is the width of an interval of accuracies, 0 to 1")
     for section in ("tasks", "defenses", "attacks"):
-        if not tree[section]:
+        if not tree[section] and (section != "attacks" or tree["views"]):
             faults.append(f"{section} is empty; an evaluation needs at least one")
     for name, node in tree["attacks"].items():
         strange = [view for view in (node or {}).get("views", []) if view not in get_args(ViewName)]

@@ -246,4 +246,5 @@ class Judge(Answers):
             anytime=config.stop_width > 0,
             resolution=self.task.resolution,
             prompts=self.task.prompts,
+            protocol=config.protocol or self.task.protocol,
         )

@@ -16,6 +16,7 @@ from eval.pages import words
 from eval.pages.detection import detection_section
 from eval.pages.pictures import sheets_of
 from eval.pages.prior import prior_sections
+from eval.pages.protocol import protocol_sections
 from eval.pages.render import render, style, trusted
 from eval.pages.runs import Run, merged, read_runs
 from eval.pages.training import training_section
@@ -51,13 +52,18 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     """
     found = [_marked(run) for run in read_runs(runs)]
     rows = merged(found)
-    if not any(r.metric == ROBUST for r in rows) and not all(run.prior or run.curves and not run.rows for run in found):
+    if not any(r.metric == ROBUST for r in rows) and not all(map(_without_rows, found)):
         raise ConfigError("no robust_accuracy among the rows; evaluate with at least one attack first")
     page = render("report.html.j2", **_context(found, rows))
     if rows:
         write_csv(out / "results.csv", rows)
     write_atomically(out / "index.html", page)
     return out / "index.html"
+
+
+def _without_rows(run: Run) -> bool:
+    """Whether a run has something to show beside rows."""
+    return bool(run.prior or run.protocol or run.curves and not run.rows)
 
 
 def rows_of(runs: Sequence[Path]) -> list[Result]:
@@ -91,12 +97,13 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
     training, radii, told = _training(rows, chosen), _radii(rows, chosen), training_section(runs)
     sheets = [sheet for run in runs for sheet in sheets_of(run.folder, run.examples)]
     notes, detection = _notes(runs), detection_section(runs, rows)
-    cards, priors = _cards(runs), prior_sections(runs)
+    cards, priors, protocols = _cards(runs), prior_sections(runs), protocol_sections(runs)
     contents = [
         ("scorecard", "Scorecard", cards),
         ("headline", "What is left", groups),
         ("views", "What the attacker followed", groups),
         ("words", "In words", groups),
+        ("protocols", "Protocols", protocols),
         ("priors", "Priors", priors),
         ("detection", "Detection", detection),
         ("training", "Over training", training or told),
@@ -113,6 +120,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         "contents": [(anchor, text) for anchor, text, there in contents if there],
         "cards": cards,
         "priors": priors,
+        "protocols": protocols,
         "groups": groups,
         "others": [_table(t, found) for t in threats if t not in chosen],
         "detection": detection,

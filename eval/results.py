@@ -40,6 +40,7 @@ class Result:
         qualifier: what the number must be read with, e.g. that the prior belongs to another encoder; empty if nothing.
         resolution: side in pixels of the images that were attacked; 0 where it is not known.
         prompts: hash of class names and templates; empty where it is not known.
+        protocol: name and hash of the published protocol that the number is of; empty if of none.
         cumulative: the attack met only what earlier attacks of its view left standing, and the value counts them too.
     """
 
@@ -66,6 +67,7 @@ class Result:
     qualifier: str = ""
     resolution: int = 0
     prompts: str = ""
+    protocol: str = ""
 
     @property
     def key(self) -> str:

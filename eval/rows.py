@@ -51,6 +51,7 @@ class Rows:
         anytime: intervals that hold wherever an evaluation stops.
         resolution: side in pixels of the images.
         prompts: hash of class names and templates.
+        protocol: name and hash of the published protocol that the rows are of.
     """
 
     task: str
@@ -68,6 +69,7 @@ class Rows:
     anytime: bool = False
     resolution: int = 0
     prompts: str = ""
+    protocol: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which ``from_json`` restores this."""
@@ -151,6 +153,7 @@ class Rows:
             qualifier=self.qualifiers.get(cell.defense, ""),
             resolution=self.resolution,
             prompts=self.prompts,
+            protocol=self.protocol,
             cumulative=self.cascade and not clean and cell.defense not in self.rejecting,
         )
 

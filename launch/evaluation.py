@@ -33,7 +33,7 @@ def run_evaluation(
 
         show_plan("evaluate", Path(recipe).stem, config)
         return
-    number, count, ranks = _part(shard)
+    number, count, ranks = part_of(shard)
     if count == 1:
         folder = _judge(config, recipe, out, (1, 1), command)
         show_results(folder)
@@ -43,7 +43,7 @@ def run_evaluation(
     from eval.merge import merge, shard_folder, shards_in
 
     folder = _judge(config, recipe, shard_folder(out, number, count), (number, count), command)
-    if ranks and _last_of_all(number):
+    if ranks and last_of_all(number):
         show_results(merge(shards_in(out), out))
     elif not ranks:
         print(f"shard {number} of {count}: {folder}\njoin the shards: robustclip report {out}")
@@ -77,7 +77,7 @@ def _names_encoder(overrides: Sequence[str]) -> bool:
     return any(text.startswith("encoder=") for text in overrides)
 
 
-def _part(shard: str) -> tuple[int, int, bool]:
+def part_of(shard: str) -> tuple[int, int, bool]:
     """Number and count of the part to judge, and whether it is a rank's."""
     found = re.fullmatch(r"(\d+)/(\d+)", shard)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
@@ -89,7 +89,7 @@ def _part(shard: str) -> tuple[int, int, bool]:
     return (int(os.environ["RANK"]) + 1, world, True) if world > 1 else (number, count, False)
 
 
-def _last_of_all(number: int) -> bool:
+def last_of_all(number: int) -> bool:
     """Wait until every rank is done; True on the first rank."""
     from datetime import timedelta
 
@@ -128,8 +128,10 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     from eval.detectors import detection_table
     from eval.prior_health import health_table
     from eval.prior_record import has_record, read_record
+    from eval.protocols.record import has_record as of_protocol
     from eval.report import build_report, rows_of
     from eval.tables import terminal_table
+    from launch.protocols import show_protocol
 
     runs = _joined(runs, out)
     page = build_report(runs, out or runs[0] / "report")
@@ -141,15 +143,22 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     for run in filter(has_record, runs):
         record = read_record(run)
         Console().print(health_table(record.last("val/"), record.measures))
+    for run in filter(of_protocol, runs):
+        show_protocol(run)
     print(f"report: {page}")
 
 
 def _joined(runs: Sequence[Path], out: Path | None) -> list[Path]:
     from eval.merge import is_shard, merge, shards_in
+    from eval.protocols.record import FILE as PROTOCOL
+    from launch.protocols import gather
 
     whole, parts = [], []
     for run in runs:
-        if run.is_dir() and shards_in(run):
+        if (run / PROTOCOL).is_file():
+            gather(run)
+            whole.append(run)
+        elif run.is_dir() and shards_in(run):
             whole.append(merge(shards_in(run), run))
         elif run.is_dir() and is_shard(run):
             parts.append(run)

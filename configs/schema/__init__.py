@@ -23,6 +23,9 @@ from configs.schema.prior import NetworkConfig as NetworkConfig
 from configs.schema.prior import PriorConfig as PriorConfig
 from configs.schema.prior import PriorDataConfig as PriorDataConfig
 from configs.schema.prior import ValidationConfig as ValidationConfig
+from configs.schema.protocol import ProtocolConfig as ProtocolConfig
+from configs.schema.protocol import ProtocolPartConfig as ProtocolPartConfig
+from configs.schema.protocol import ProtocolSetConfig as ProtocolSetConfig
 from configs.schema.training import FinetuneConfig as FinetuneConfig
 from configs.schema.training import FinetuneDataConfig as FinetuneDataConfig
 from configs.schema.training import PretrainConfig as PretrainConfig
@@ -38,5 +41,6 @@ KINDS: dict[str, type] = {
     "evaluate": EvaluateConfig,
     "scorecard": ScorecardConfig,
     "tune": TuneConfig,
+    "protocol": ProtocolConfig,
     "pretrain": PretrainConfig,
 }

@@ -54,6 +54,7 @@ class TaskConfig:
         ids: file with the names of the images to take, one a line; null takes all.
         first: the first so many images of the list, or of all; null takes all.
         templates: prompts with ``{}``; null takes the set's own.
+        logit_scale: factor on the cosines of a zero-shot head; null takes the model's own.
         allow_count_mismatch: take a ``dataset`` with other numbers of images or classes; every row says so.
         choice: ask which of two pictures is nearer to a third; null classifies.
         retrieval: look for pictures by a picture.
@@ -70,6 +71,7 @@ class TaskConfig:
     ids: str | None = None
     first: int | None = None
     templates: list[str] | None = None
+    logit_scale: float | None = None
     allow_count_mismatch: bool = False
     choice: ChoiceConfig | None = None
     retrieval: RetrievalConfig | None = None
@@ -100,7 +102,8 @@ class EvaluateConfig:
     Attributes:
         tasks: data sets by name.
         defenses: by name in the results; the component's ``name`` where it differs.
-        attacks: by name in the results; ``views`` restricts one to some views.
+        attacks: by name in the results; ``views`` restricts one to some views.  Without attacks and views, only clean
+            images are judged.
         views: the views to take, of those that each defence has.
         eot_draws: draws of the noise that attackers of a random defence average over; 0 grows their number until the
             gradient's estimate is flat.
@@ -116,6 +119,7 @@ class EvaluateConfig:
         batch_size: images per forward pass; no number depends on it.
         examples: images to show in the report.
         watch: images on which a training run is watched for masked gradients at every checkpoint; 0 does not watch.
+        protocol: name and hash of the published protocol that this is a part of; stands in every row.
         device: ``auto`` takes a GPU where there is one.
     """
 
@@ -137,6 +141,7 @@ class EvaluateConfig:
     batch_size: int = 256
     examples: int = 8
     watch: int = 16
+    protocol: str = ""
     device: str = "auto"
     seed: int = 0
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from configs.files import ConfigError
 from eval.prior_record import Curve, PriorRecord, has_record, read_curves, read_record
+from eval.protocols.record import Record
+from eval.protocols.record import has_record as of_protocol
+from eval.protocols.record import read_record as read_protocol
 from eval.results import Result, read_results
 from eval.tables import plain
 
@@ -31,6 +34,7 @@ class Run:
         notes: paragraphs written by the evaluation.
         examples: descriptions of example pictures.
         prior: what a prior's training left; None of other runs.
+        protocol: what a protocol's run left; None of other runs.
     """
 
     folder: Path
@@ -42,6 +46,7 @@ class Run:
     notes: list[dict[str, Any]] = field(default_factory=list)
     examples: list[dict[str, Any]] = field(default_factory=list)
     prior: PriorRecord | None = None
+    protocol: Record | None = None
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -95,8 +100,9 @@ def read_run(folder: Path) -> Run:
         raise ConfigError(f"no run folder at {folder}; give a folder that holds results.jsonl")
     prior = read_record(folder) if has_record(folder) else None
     curves = {**read_curves(folder / "metrics.csv"), **read_curves(folder / "perf.csv")}
+    protocol = read_protocol(folder) if of_protocol(folder) else None
     evaluated = any((folder / name).exists() for name in _OF_EVALUATIONS)
-    bare = prior is not None or (bool(curves) and not evaluated)
+    bare = prior is not None or protocol is not None or (bool(curves) and not evaluated)
     rows = [] if bare else [_clean(r, folder) for r in read_results(folder / "results.jsonl")]
     if not rows and not bare:
         raise ConfigError(f"{folder / 'results.jsonl'} holds no row; run an evaluation first")
@@ -118,6 +124,7 @@ def read_run(folder: Path) -> Run:
         _notes(folder / "notes.json"),
         read_examples(folder / "examples.json"),
         prior,
+        protocol,
     )
 
 

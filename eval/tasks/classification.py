@@ -153,11 +153,12 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: b
     _check_prompts(name, config, classes, templates)
     tuning = _tuning_images(name, config, size)
     ties = benchmark is not None and benchmark.entry.ties
+    scale = clip.logit_scale if config.logit_scale is None else config.logit_scale
     memory = text_memory()
     return ClassificationTask(
         dataset=name,
         source=source,
-        head=zero_shot_head(clip.text, classes, templates, logit_scale=clip.logit_scale, ties=ties, memory=memory),
+        head=zero_shot_head(clip.text, classes, templates, logit_scale=scale, ties=ties, memory=memory),
         blank=blank_embedding(clip.text, templates, memory=memory),
         tuning=tuning and choose_images(tuning, config.limit),
         resolution=benchmark.resolution if benchmark else size,

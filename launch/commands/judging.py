@@ -14,9 +14,13 @@ def evaluate(
     checkpoint: Annotated[
         str,
         typer.Argument(help="A checkpoint of an image tower, or the name of a model, e.g. tiny."),
-    ],
-    recipe: Recipe,
+    ] = "",
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe's name, or a .yaml file; not with --protocol.")] = "",
     overrides: Overrides = None,
+    protocol: Annotated[
+        str | None, typer.Option("--protocol", help="A published protocol; says the sets, attacks and radii.")
+    ] = None,
+    list_protocols: Annotated[bool, typer.Option("--list-protocols", help="Show the protocols, and end.")] = False,
     out: Out = None,
     dry_run: DryRun = False,
     shard: Annotated[str, typer.Option("--shard", help="Judge one part of the images, e.g. 3/8.")] = "1/1",
@@ -27,12 +31,17 @@ def evaluate(
     Started again, it goes on where it stopped.  Split over jobs with --shard 1/8 … 8/8 and one --out, or over the
     ranks of torchrun; robustclip report then joins the parts.
 
+    With --protocol NAME data=FOLDER the sets are found under one folder, and ours stand beside the published numbers.
+
     Example: robustclip evaluate runs/fare/export/encoder.safetensors digits prior=prior.safetensors
     """
-    from launch.evaluation import run_evaluation
+    from launch.judging import run_judging
 
     told = allowed(overrides, allow_mismatch)
-    run_evaluation(checkpoint, recipe, told, out, dry_run=dry_run, command=typed(), shard=shard)
+    words = ([recipe] if recipe else []) + told
+    run_judging(
+        checkpoint, words, out, protocol=protocol, listing=list_protocols, dry_run=dry_run, command=typed(), shard=shard
+    )
 
 
 def watch(
