@@ -6,7 +6,7 @@ import itertools
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.files import ConfigError
@@ -101,9 +101,12 @@ _KEYS = st.lists(
     max_size=4,
     unique=True,
 )
-_VALUES = st.lists(st.sampled_from(["1", "2", "[1,2]", "a/b", "a-b", "a_b", "a_b-1", "x" * 90, "é", "'a,b'", "-1"]))
+_VALUES = st.lists(
+    st.sampled_from(["1", "2", "[1,2]", "a/b", "a-b", "a_b", "a_b-1", "x" * 90, "é", "'a,b'", "-1"]), max_size=3
+)
 
 
+@settings(deadline=None, max_examples=60)
 @given(_KEYS.flatmap(lambda keys: st.tuples(st.just(keys), st.lists(_VALUES, min_size=len(keys), max_size=len(keys)))))
 def test_runs_are_the_product_and_no_two_names_are_alike(drawn: tuple[list[str], list[list[str]]]) -> None:
     keys, values = drawn
