@@ -51,6 +51,11 @@ def _taken(handle: int) -> bool:
     return True
 
 
+def became(command: Sequence[str]) -> list[str]:
+    """A command whose process is told to end once the one that started it is gone, also when that was killed."""
+    return [sys.executable, "-P", "-c", _BECOME, *command]
+
+
 def start(command: Sequence[str], log: Path, variables: dict[str, str], lock: int) -> subprocess.Popen[bytes]:
     """A process of a command, which writes to the end of a log.
 
@@ -63,7 +68,7 @@ def start(command: Sequence[str], log: Path, variables: dict[str, str], lock: in
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as file:
         return subprocess.Popen(
-            [sys.executable, "-P", "-c", _BECOME, *command],
+            became(command),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
