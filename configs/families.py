@@ -33,6 +33,8 @@ from modules.defenses.tte import TTE
 from modules.objectives.base import Objective
 from modules.objectives.fare import FARE
 from modules.objectives.tecoa import TeCoA
+from modules.perceptual.low_rank import LowRankEncoder
+from modules.perceptual.residual_head import ResidualHead
 
 ATTACKS: Family[Attack] = Family(
     "attack",
@@ -71,3 +73,4 @@ DEFENSES: Family[Defense] = Family(
     },
 )
 OBJECTIVES: Family[Objective] = Family("objective", {"fare": FARE, "tecoa": TeCoA})
+METHODS: Family[LowRankEncoder | ResidualHead] = Family("method", {"lora": LowRankEncoder, "mlp": ResidualHead})

@@ -13,10 +13,11 @@ from torch import Tensor
 from configs.families import ATTACKS, DEFENSES, OBJECTIVES
 from configs.family import Family
 from configs.files import ConfigError
+from configs.heads import head_faults
 from configs.names import name_faults
 from configs.protocol import protocol_faults
 from configs.schema import EvaluateConfig, ViewName
-from configs.strategies import strategy_faults
+from configs.strategies import spike_faults, strategy_faults
 from configs.targets import target_faults
 from configs.tasks import task_faults
 from configs.trackers import tracker_faults
@@ -60,12 +61,13 @@ def component_faults(kind: str, config: Any, missing: set[str]) -> list[str]:
         "evaluate": _evaluate_faults,
         "scorecard": _scorecard_faults,
         "tune": _tune_faults,
+        "perceptual": _perceptual_faults,
         "prior": _prior_faults,
         "protocol": lambda tree, missing: protocol_faults(tree) + _positive(tree, "batch_size", "adaptive.limit"),
         "pretrain": lambda tree, missing: _training_faults("pretrain", tree),
         "embed": lambda tree, missing: _positive(tree, "data.batch_size"),
     }
-    return check[kind](tree, missing)
+    return check[kind](tree, missing) + head_faults(kind, tree)
 
 
 def _training_faults(kind: str, tree: Any) -> list[str]:
@@ -74,7 +76,7 @@ def _training_faults(kind: str, tree: Any) -> list[str]:
     faults = _positive(tree, "data.batch_size", "trainer.checkpoint_every", "trainer.accumulate")
     faults += _positive(tree, "trainer.log_every", "trainer.num_nodes")
     optimizer = dict(tree["optimizer"])
-    faults += _tried("optimizer", lambda: OptimizerSettings(**{**optimizer, "betas": tuple(optimizer["betas"])}))
+    faults += tried("optimizer", lambda: OptimizerSettings(**{**optimizer, "betas": tuple(optimizer["betas"])}))
     precision = str(tree["trainer"]["precision"])
     if precision not in _PRECISIONS:
         faults.append(f"trainer.precision: {precision!r} is not to be had; choose one of: {', '.join(_PRECISIONS)}")
@@ -82,30 +84,20 @@ def _training_faults(kind: str, tree: Any) -> list[str]:
     if isinstance(peak, int | float) and not peak > 0:
         faults.append(f"trainer.peak_tflops is {peak}; it must be above 0, such as 989")
     faults += tracker_faults(tree["trainer"])
-    return faults + _spike_faults(tree["trainer"]) + strategy_faults(kind, tree["trainer"])
-
-
-def _spike_faults(trainer: Any) -> list[str]:
-    ratio = trainer["spikes"]
-    faults = []
-    if isinstance(ratio, int | float) and not ratio > 1:
-        faults.append(f"trainer.spikes is {ratio}; a spike is above the usual loss, so it must be above 1, such as 10")
-    if trainer["skip_spikes"] and ratio is None:
-        faults.append("trainer.skip_spikes needs to know what a spike is; say trainer.spikes=10")
-    return faults
+    return faults + spike_faults(tree["trainer"]) + strategy_faults(kind, tree["trainer"])
 
 
 def _finetune_faults(tree: Any, missing: set[str]) -> list[str]:
     faults = _training_faults("finetune", tree)
     threat, told = _threat(tree, missing)
     faults += told
-    faults += _family_faults(OBJECTIVES, "objective", tree["objective"], head=object())
-    faults += _family_faults(ATTACKS, "attack", tree["attack"], threat=threat)
+    faults += family_faults(OBJECTIVES, "objective", tree["objective"], head=object())
+    faults += family_faults(ATTACKS, "attack", tree["attack"], threat=threat)
     faults += _start_faults(tree) + target_faults(tree)
     if tree["evaluation"] is not None:
         from configs.evaluation import evaluation_config
 
-        faults += _tried("evaluation", lambda: evaluation_config(tree["evaluation"], model=tree["model"]))
+        faults += tried("evaluation", lambda: evaluation_config(tree["evaluation"], model=tree["model"]))
     return faults
 
 
@@ -137,11 +129,11 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
             for view in strange
         ]
         said = component(node, name, without=ATTACK_ROUTING)
-        faults += _family_faults(ATTACKS, f"attacks.{name}", said, threat=threat)
+        faults += family_faults(ATTACKS, f"attacks.{name}", said, threat=threat)
     offered = probe_offer() if tree["defenses"] else {}
     for name, node in tree["defenses"].items():
         said = component(node, name)
-        faults += _family_faults(DEFENSES, f"defenses.{name}", said, **offered)
+        faults += family_faults(DEFENSES, f"defenses.{name}", said, **offered)
         if said.get("name") in DEFENSES.members and "prior" in DEFENSES.needs(said) and tree["prior"] is None:
             faults.append(f"defenses.{name} needs a prior; say prior=FILE (robustclip prior makes one)")
     return faults + name_faults(tree) + task_faults(tree) + _curve_faults(tree)
@@ -156,7 +148,7 @@ def _scorecard_faults(tree: Any, missing: set[str]) -> list[str]:
     strength = tree["strength"]
     if strength["attack"]:
         threat, _ = _threat(tree, missing)
-        faults += _family_faults(ATTACKS, "strength.attack", strength["attack"], threat=threat)
+        faults += family_faults(ATTACKS, "strength.attack", strength["attack"], threat=threat)
     elif any(strength[over] for over in ("eps", "steps", "restarts", "draws")):
         faults.append("strength.attack is missing; name the attack whose strength is varied")
     for over, least in (("steps", 1), ("restarts", 1), ("draws", 1), ("eps", 0)):
@@ -191,6 +183,12 @@ def _prior_faults(tree: Any, missing: set[str]) -> list[str]:
     return _training_faults("prior", tree) + prior_faults(tree)
 
 
+def _perceptual_faults(tree: Any, missing: set[str]) -> list[str]:
+    from configs.perceptual import perceptual_faults
+
+    return _training_faults("perceptual", tree) + perceptual_faults(tree, missing)
+
+
 def _threat(tree: Any, missing: set[str]) -> tuple[Threat, list[str]]:
     if "threat.eps" in missing:
         return Threat(), []
@@ -200,7 +198,8 @@ def _threat(tree: Any, missing: set[str]) -> tuple[Threat, list[str]]:
         return Threat(), [f"threat: {error}"]
 
 
-def _family_faults(family: Family[Any], place: str, node: Any, **offered: Any) -> list[str]:
+def family_faults(family: Family[Any], place: str, node: Any, **offered: Any) -> list[str]:
+    """One line per fault of a component; what it asks for is ``offered``."""
     faults = family.faults(node or {})
     if not faults:
         try:
@@ -230,7 +229,8 @@ def probe_offer() -> dict[str, Any]:
     }
 
 
-def _tried(place: str, build: Callable[[], object]) -> list[str]:
+def tried(place: str, build: Callable[[], object]) -> list[str]:
+    """The lines of what ``build`` refuses."""
     try:
         build()
     except ValueError as error:

@@ -13,6 +13,7 @@ SHARDED = ("fsdp2", "zero3")
 _OLD_NAMES = {"deepspeed_stage_1": "zero1", "deepspeed_stage_2": "zero2", "deepspeed_stage_3": "zero3"}
 _KNOWN: dict[str, tuple[str, ...]] = {
     "finetune": ("auto", "ddp", "fsdp2", "zero1", "zero2"),
+    "perceptual": ("auto", "ddp"),
     "prior": STRATEGIES,
     "pretrain": ("auto", "ddp"),
 }
@@ -25,6 +26,10 @@ _REASONS = {
         "finetune",
         "fsdp",
     ): "FSDP1 shards the weights under the attack and allows one forward pass a step; use fsdp2 or zero2",
+    **{
+        ("perceptual", name): "only a head or LoRA is trained, too little to cut up, and the rest is frozen; use ddp"
+        for name in ("fsdp", *STRATEGIES[2:])
+    },
     ("prior", "fsdp"): "FSDP1 is not supported; use fsdp2",
 }
 
@@ -33,7 +38,7 @@ def strategy_faults(kind: str, trainer: dict[str, Any]) -> list[str]:
     """One line per fault of a recipe's ``trainer`` node that concerns how the training is spread and computed.
 
     Args:
-        kind: of the recipe: ``finetune``, ``prior`` or ``pretrain``.
+        kind: of the recipe: ``finetune``, ``perceptual``, ``prior`` or ``pretrain``.
         trainer: its plain values.
     """
     said = str(trainer["strategy"])
@@ -63,4 +68,15 @@ def _switch_faults(kind: str, strategy: str, trainer: dict[str, Any]) -> list[st
         faults.append(f"trainer.skip_spikes: {strategy} cannot leave a step out; use ddp or fsdp2, or leave it out")
     if trainer.get("compile") and strategy not in ("auto", "ddp"):
         faults.append(f"trainer.compile: not together with {strategy}; use ddp, or leave it out")
+    return faults
+
+
+def spike_faults(trainer: dict[str, Any]) -> list[str]:
+    """One line per fault of a recipe's ``trainer`` node that concerns losses that stand out."""
+    ratio = trainer["spikes"]
+    faults = []
+    if isinstance(ratio, int | float) and not ratio > 1:
+        faults.append(f"trainer.spikes is {ratio}; a spike is above the usual loss, so it must be above 1, such as 10")
+    if trainer["skip_spikes"] and ratio is None:
+        faults.append("trainer.skip_spikes needs to know what a spike is; say trainer.spikes=10")
     return faults

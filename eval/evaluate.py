@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from configs.files import ConfigError, write_atomically
 from configs.load import to_yaml
@@ -20,10 +20,11 @@ from eval.outcomes import write_outcomes
 from eval.plan import Plan, build_plan
 from eval.results import Result, write_csv, write_results
 from eval.rows import Subject
-from modules.encoders.clip import CLIP, load_clip
+from modules.encoders.clip import CLIP, CLIPEncoder, load_clip
 from modules.encoders.fingerprint import fingerprint as fingerprint
 from modules.encoders.fitting import fit_weights
 from modules.encoders.formats import open_weights
+from modules.perceptual.head_file import HEAD, load_head
 from modules.weights_file import sha256_of
 
 PACKAGES = (
@@ -47,18 +48,32 @@ def load_subject(config: ModelConfig) -> tuple[CLIP, dict[str, Any]]:
     Under ``file`` stands what was read: its name, SHA-256, format, and what was done to its tensors.
 
     Raises:
-        ValueError: unknown model, or a checkpoint that is missing, foreign, damaged, or was not fine-tuned from it.
+        ValueError: unknown model, or a checkpoint that is missing, foreign, damaged, or was not fine-tuned from it; a
+            head of another encoder.
     """
     if config.checkpoint is None:
-        return load_clip(config.name, config.pretrained, image_size=config.image_size), {}
+        return _headed(config, load_clip(config.name, config.pretrained, image_size=config.image_size), {})
     path = Path(config.checkpoint)
     weights = open_weights(path)  # before the base, which may have to be fetched
     metadata = dict(weights.metadata)
+    if metadata.get("kind") == HEAD:
+        raise ConfigError(f"{path} is a head, not an encoder; name the encoder of it, and model.head={path}")
     _check_base(config, metadata.get("base", {}))
     clip = load_clip(config.name, config.pretrained, image_size=config.image_size)
     done = fit_weights(clip, weights, unrelated=config.unrelated)
     metadata["file"] = {"name": path.name, "sha256": sha256_of(path), **done}
-    return clip, metadata
+    return _headed(config, clip, metadata)
+
+
+def _headed(config: ModelConfig, clip: CLIP, metadata: dict[str, Any]) -> tuple[CLIP, dict[str, Any]]:
+    """A CLIP whose image tower is the headed one, where the recipe names a head, and what the files say."""
+    if config.head is None:
+        return clip, metadata
+    path = Path(config.head)
+    headed, said = load_head(clip.image, path)
+    clip.image = cast(CLIPEncoder, headed)  # an encoder like any other; recipes that need the tower refuse heads
+    file = {**metadata.get("file", {}), "head": {"name": path.name, "sha256": sha256_of(path)}}
+    return clip, {**metadata, "step": said.get("step", 0), "file": file}
 
 
 def _check_base(config: ModelConfig, base: dict[str, str]) -> None:
@@ -69,6 +84,12 @@ def _check_base(config: ModelConfig, base: dict[str, str]) -> None:
             f"{config.checkpoint} was trained from {base.get('name')} {base.get('pretrained')}; "
             f"say model.name={base.get('name')} model.pretrained={base.get('pretrained')}"
         )
+
+
+def checkpoint_name(config: ModelConfig) -> str:
+    """What rows call the weights: the file's name or the model's, and the head's."""
+    name = Path(config.checkpoint).name if config.checkpoint else config.name
+    return name if config.head is None else f"{name} + {Path(config.head).name}"
 
 
 def evaluate_checkpoint(
@@ -94,7 +115,7 @@ def evaluate_checkpoint(
         plan.take_shard(*shard, clip.image)
     subject = Subject(
         encoder=config.encoder,
-        checkpoint=Path(config.model.checkpoint).name if config.model.checkpoint else config.model.name,
+        checkpoint=checkpoint_name(config.model),
         step=int(metadata.get("step", 0)),
         fingerprint=fingerprint(clip.image),
     )

@@ -40,6 +40,7 @@ for command in (
     training.demo,
     training.pretrain,
     training.finetune,
+    training.perceptual,
     training.embed,
     training.prior,
     training.replay,

@@ -11,10 +11,11 @@ from rich.table import Table
 from torch import nn
 
 from configs.evaluation import evaluation_config
-from configs.families import ATTACKS, OBJECTIVES
+from configs.families import ATTACKS, METHODS, OBJECTIVES
 from configs.load import plain, to_yaml
-from configs.schema import EvaluateConfig, ModelConfig, PriorConfig, ScorecardConfig
+from configs.schema import EvaluateConfig, ModelConfig, PerceptualConfig, PriorConfig, ScorecardConfig
 from modules.encoders.clip import load_clip
+from modules.perceptual.choice import threat_of
 from modules.perturb.threat import Threat
 from modules.prior.storage import prior_metadata
 
@@ -30,6 +31,7 @@ def show_plan(kind: str, name: str, config: Any) -> None:
         "finetune": _finetune_rows,
         "evaluate": _evaluate_rows,
         "scorecard": _scorecard_rows,
+        "perceptual": _perceptual_rows,
         "prior": _prior_rows,
         "embed": lambda config: model_rows(config.model),
         "pretrain": lambda config: model_rows(ModelConfig(name="tiny")) + _training_rows(config),
@@ -82,6 +84,22 @@ def _finetune_rows(config: Any) -> list[tuple[str, str]]:
         ("inner attack", repr(ATTACKS.build(config.attack, threat=threat))),
     ]
     rows += _training_rows(config)
+    if config.evaluation is not None:
+        rows += _evaluation_rows(evaluation_config(config.evaluation, model=plain(config.model)))
+    return rows
+
+
+def _perceptual_rows(config: PerceptualConfig) -> list[tuple[str, str]]:
+    clip = load_clip(config.model.name, config.model.pretrained, image_size=config.model.image_size, weights=False)
+    with torch.device("meta"):
+        tuned = METHODS.build(config.method, encoder=clip.image)
+    trained = sum(parameter.numel() for parameter in tuned.parameters() if parameter.requires_grad)
+    attack = "none: clean triplets, as published"
+    if config.attack is not None and config.threat is not None:
+        threat = threat_of(config.target, Threat(config.threat.norm, config.threat.eps))
+        attack = f"{config.target}: {ATTACKS.build(config.attack, threat=threat)!r}"
+    rows = [("trained", f"{trained:,} parameters ({config.method['name']})"), ("inner attack", attack)]
+    rows = [*model_rows(config.model), *rows, *_training_rows(config)]
     if config.evaluation is not None:
         rows += _evaluation_rows(evaluation_config(config.evaluation, model=plain(config.model)))
     return rows

@@ -66,6 +66,18 @@ def _pretrain(name: str, config: Any, out: Path | None, command: str) -> str:
     return f"model: {pretrain(open_agreed_run(name, config, out, command=command))}"
 
 
+def _perceptual(name: str, config: Any, out: Path | None, command: str) -> str:
+    from train.perceptual import perceptual
+
+    run = open_agreed_run(name, config, out, command=command)
+    export = perceptual(run)
+    if rank_of() == 0 and (run.folder / "results.jsonl").is_file():
+        from launch.evaluation import show_results
+
+        show_results(run.folder)
+    return f"{export.stem}: {export}"
+
+
 def _prior(name: str, config: Any, out: Path | None, command: str) -> str:
     from train.prior import show_health, train_prior
 
@@ -81,7 +93,13 @@ def _embed(name: str, config: Any, out: Path | None, command: str) -> str:
     return f"embeddings: {embed(config, out or Path('embeddings') / name)}"
 
 
-_JOBS = {"finetune": _finetune, "pretrain": _pretrain, "prior": _prior, "embed": _embed}
+_JOBS = {
+    "finetune": _finetune,
+    "pretrain": _pretrain,
+    "perceptual": _perceptual,
+    "prior": _prior,
+    "embed": _embed,
+}
 
 
 def make_data(source: str, out: Path, *, split: str, per_shard: int, skip_bad: bool) -> None:

@@ -20,6 +20,7 @@ def test_there_are_recipes() -> None:
     assert len(FILES) >= 15
     assert {file.parent.name for file in FILES} == {
         "finetune",
+        "perceptual",
         "prior",
         "embed",
         "evaluate",

@@ -50,6 +50,7 @@ QUIET = (
     ".*all_gather_into_tensor` is deprecated.*",
     ".*returned a view tensor.*",
     ".*Starting from v1.9.0, `tensorboardX`.*",
+    ".*in eval mode at the start of training.*",
 )
 """Warnings of libraries about what is meant to be so."""
 

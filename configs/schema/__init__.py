@@ -16,6 +16,8 @@ from configs.schema.parts import ModelConfig as ModelConfig
 from configs.schema.parts import OptimizerConfig as OptimizerConfig
 from configs.schema.parts import ThreatConfig as ThreatConfig
 from configs.schema.parts import TrainerConfig as TrainerConfig
+from configs.schema.perceptual import PerceptualConfig as PerceptualConfig
+from configs.schema.perceptual import TripletDataConfig as TripletDataConfig
 from configs.schema.prior import DiffusionConfig as DiffusionConfig
 from configs.schema.prior import EMAConfig as EMAConfig
 from configs.schema.prior import EmbedConfig as EmbedConfig
@@ -36,6 +38,7 @@ from configs.schema.tuning import TuneDataConfig as TuneDataConfig
 
 KINDS: dict[str, type] = {
     "finetune": FinetuneConfig,
+    "perceptual": PerceptualConfig,
     "prior": PriorConfig,
     "embed": EmbedConfig,
     "evaluate": EvaluateConfig,

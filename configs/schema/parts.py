@@ -19,6 +19,8 @@ class ModelConfig:
             whole CLIP also its text tower) replaces the tag's.
         image_size: H = W, where it should differ from the model's own.
         unrelated: take a checkpoint whose weights are not near the tag's, which fine-tuned ones are.
+        head: file of a head that ``robustclip perceptual`` has trained on this very encoder; embeddings are those
+            behind it, which no text is near to.
     """
 
     name: str = MISSING
@@ -26,6 +28,7 @@ class ModelConfig:
     checkpoint: str | None = None
     image_size: int | None = None
     unrelated: bool = False
+    head: str | None = None
 
 
 @dataclass

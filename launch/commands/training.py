@@ -47,6 +47,18 @@ def finetune(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_r
     run_job("finetune", recipe, overrides or [], out, dry_run=dry_run, command=typed())
 
 
+def perceptual(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
+    """Tune what an encoder finds alike on triplets (NIGHTS): a head or LoRA.
+
+    Started again, an interrupted run goes on.  model.checkpoint names a robust encoder to start from.
+
+    Example: robustclip perceptual lora_tiny
+    """
+    from launch.job import run_job
+
+    run_job("perceptual", recipe, overrides or [], out, dry_run=dry_run, command=typed())
+
+
 def embed(recipe: Recipe, overrides: Overrides = None, out: Out = None, dry_run: DryRun = False) -> None:
     """Turn images and captions into embedding shards for a prior.
 

@@ -148,10 +148,15 @@ def kind_of(recipe: str) -> str:
         for kind in WAYS:
             if recipe in recipe_names(kind):
                 return kind
+        if recipe in recipe_names("perceptual"):
+            raise ConfigError(f"{recipe} trains a head or LoRA, which is not forecast; its first lines say its cost")
         known = [name for kind in WAYS for name in recipe_names(kind)]
         near = ", ".join(get_close_matches(recipe, known, n=4, cutoff=0.4) or known)
         raise ConfigError(f"no training has the recipe {recipe!r}; choose one of: {near}, or a .yaml file")
-    return "finetune" if "objective" in read_recipe("finetune", recipe) else "prior"
+    said = read_recipe("finetune", recipe)
+    if "method" in said:
+        raise ConfigError(f"{recipe} trains a head or LoRA, which is not forecast; say perceptual --dry-run")
+    return "finetune" if "objective" in said else "prior"
 
 
 def _whole(words: Sequence[str]) -> list[str]:

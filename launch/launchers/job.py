@@ -14,6 +14,7 @@ Parts = Literal["ranks", "shards", "whole"]
 
 KINDS: dict[str, Parts] = {
     "finetune": "ranks",
+    "perceptual": "ranks",
     "prior": "ranks",
     "pretrain": "ranks",
     "evaluate": "shards",

@@ -19,7 +19,7 @@ def prepare(kind: str, words: Sequence[str], out: Path | None, *, nodes: int, de
     """A job and its checked config.
 
     Args:
-        kind: ``finetune``, ``prior``, ``pretrain``, ``evaluate``, ``embed`` or ``tune``.
+        kind: one of ``launch.launchers.job.KINDS``.
         words: what the command is told: the recipe and key=value; before them the checkpoint, for an evaluation.
         out: the run's folder; made up once where it is not said, so that all processes agree on it.
         nodes: machines.

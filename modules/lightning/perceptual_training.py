@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,7 +13,8 @@ from modules import noise
 from modules.attacks.base import Attack
 from modules.encoders.base import ImageEncoder, frozen
 from modules.lightning.optim import OptimizerSettings
-from modules.perceptual.choice import Choice, Target, perturbed
+from modules.lightning.watch import Climb, StepWatch
+from modules.perceptual.choice import Choice, Target
 
 
 def hinge(cosines: Tensor, y: Tensor, margin: float) -> Tensor:
@@ -31,8 +33,11 @@ class PerceptualTraining(pl.LightningModule):
     With an attack the triplets are perturbed first, which nobody has published: the loss is then that of the worst
     triplet found.  The attack ascends the margin itself, whose slope does not end where the hinge's does.
 
+    What is random, starts of attacks and dropout, is drawn per triplet and step.  Checkpoints hold what is trained; the
+    rest is the encoder that a run starts from, which is compared when the run goes on.
+
     Args:
-        encoder: what of it wants a gradient is trained; the rest stays in evaluation mode.
+        encoder: what of it wants a gradient now is trained; the rest stays in evaluation mode.
         attack: perturbs the triplets before every step; None trains on clean ones, as published.
         settings: of the optimizer and its schedule.
         margin: of the hinge.
@@ -57,6 +62,9 @@ class PerceptualTraining(pl.LightningModule):
         self.encoder, self.attack, self.settings = encoder, attack, settings
         self.margin, self.seed, self.identity = margin, seed, identity or {}
         self.target: Target = target
+        self.watch = StepWatch()
+        self.strict_loading = False  # what checkpoints leave out is there already
+        self._trained = frozenset(name for name, parameter in self.named_parameters() if parameter.requires_grad)
         self._losses: list[Tensor] = []
 
     def perturb(self, triplets: Tensor, y: Tensor, key: tuple[str, ...], step: int) -> Tensor:
@@ -67,19 +75,29 @@ class PerceptualTraining(pl.LightningModule):
         def loss(x: Tensor) -> Tensor:
             return -advantage(choice(x), y)
 
-        with noise.samples(noise.keys_of(key, device=triplets.device), seed=self.seed, draw=step), frozen(self.encoder):
-            x_adv = self.attack.perturb(loss, perturbed(triplets, self.target), "inner")
+        with self._named(key, triplets, step), frozen(self.encoder):
+            climb = Climb(loss)
+            x_adv = self.attack.perturb(climb if self.watch.wanted else loss, choice.pixels, "inner")
+            if self.watch.wanted:
+                highest = getattr(self.attack, "keep", "last") == "best"
+                self.watch.note("train/attack_gain", climb.gain(x_adv, highest=highest))
         return choice.with_pixels(x_adv)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """The mean hinge, at the perturbed triplets where there is an attack."""
-        triplets = torch.cat([batch.x[:, None], batch.beside], dim=1)
+        step, triplets = self.global_step, torch.cat([batch.x[:, None], batch.beside], dim=1)
         if self.attack is not None:
-            triplets = self.perturb(triplets, batch.y, batch.key, self.global_step)
+            triplets = self.perturb(triplets, batch.y, batch.key, step)
         whole = Choice(self.encoder, triplets, target="all")
-        loss = hinge(whole(whole.pixels), batch.y, self.margin).mean()
+        with self._named(batch.key, triplets, step):
+            cosines = whole(whole.pixels)
+        self.watch.note("train/accuracy", cosines.argmax(1) == batch.y)
+        loss = hinge(cosines, batch.y, self.margin).mean()
         self._log_loss(loss.detach(), batch_idx)
         return loss
+
+    def _named(self, key: tuple[str, ...], triplets: Tensor, step: int) -> AbstractContextManager[None]:
+        return noise.samples(noise.keys_of(key, device=triplets.device), seed=self.seed, draw=step)
 
     def _log_loss(self, loss: Tensor, batch_idx: int) -> None:
         """Log the mean over a step's batches and over the processes, once a step."""
@@ -103,6 +121,23 @@ class PerceptualTraining(pl.LightningModule):
         """Adam (AdamW, where the recipe's weight decay is 0) over what is trained."""
         return self.settings.build(list(self.encoder.named_parameters()))
 
+    def state_dict(self, *args: Any, **settings: Any) -> dict[str, Any]:
+        """What is trained, and nothing else."""
+        whole = super().state_dict(*args, **settings)
+        return {name: value for name, value in whole.items() if name in self._trained}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Say in the checkpoint what the weights are."""
         checkpoint["robustclip"] = {"kind": "perceptual", **self.identity}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with what was trained, on the same encoder as before.
+
+        Raises:
+            ValueError: it was trained on another one, or is something else.
+        """
+        before, here = (one.get("started_from") for one in (checkpoint.get("robustclip", {}), self.identity))
+        if before != here:
+            raise ValueError(f"this training began on the encoder {before}, and model now names {here}; name that one")
+        if checkpoint["state_dict"].keys() != self._trained:
+            raise ValueError("the checkpoint does not hold what this recipe trains; start a new run")

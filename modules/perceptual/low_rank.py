@@ -11,29 +11,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules import noise
+from modules.encoders.base import ImageEncoder
+
 _MLP = ("fc1", "fc2")
 
 
 class LowRank(nn.Module, ABC):
     """A frozen layer with a trained product of two thin matrices beside one of its weights.
 
-    y = W x + (alpha / rank) B A dropout(x); B starts at zero, so that at first nothing is changed.
+    y = W x + (alpha / rank) B A dropout(x); B starts at zero, so that at first nothing is changed.  What is dropped is
+    drawn per sample (``modules.noise``), so that any number of processes trains the same weights.
 
     Args:
         layer: frozen here.
         rank: inner size of the product.
         alpha: numerator of its factor.
         dropout: share of x's entries that the product does not see while training.
+        stream: names what is drawn for this layer.
+
+    Raises:
+        ValueError: a value is out of range.
     """
 
-    def __init__(self, layer: nn.Module, /, *, rank: int, alpha: float, dropout: float) -> None:
+    def __init__(self, layer: nn.Module, /, *, rank: int, alpha: float, dropout: float, stream: str = "") -> None:
         super().__init__()
+        _check(rank, alpha, dropout)
         self.layer = layer.requires_grad_(False)
         rows, columns = self.weight.shape
         self.down = nn.Parameter(torch.empty(rank, columns))
         self.up = nn.Parameter(torch.zeros(rows, rank))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
-        self.dropout, self.factor = nn.Dropout(dropout), alpha / rank
+        self.dropout, self.factor, self.stream = dropout, alpha / rank, f"dropout/{stream}"
 
     @property
     @abstractmethod
@@ -42,7 +51,10 @@ class LowRank(nn.Module, ABC):
 
     def beside(self, x: Tensor) -> Tensor:
         """[..., rows] what the product adds for x [..., columns]."""
-        return self.factor * F.linear(F.linear(self.dropout(x), self.down), self.up)
+        if self.training and self.dropout:
+            kept = noise.uniform(x.detach().float(), self.stream) >= self.dropout
+            x = x * kept / (1 - self.dropout)
+        return self.factor * F.linear(F.linear(x, self.down), self.up)
 
     @torch.no_grad()
     def merged(self) -> nn.Module:
@@ -100,6 +112,39 @@ class LowRankAttention(LowRank):
         return (out if self.layer.batch_first else out.transpose(0, 1)), None
 
 
+class LowRankEncoder(ImageEncoder):
+    """An encoder whose tower LoRA stands beside, to be trained; ``merged`` makes an ordinary encoder of it.
+
+    The released fine-tuning on NIGHTS (arXiv:2502.11725) rebuilds the ViT as another library's first; this is the
+    native one, and its attention's output projection is left alone as there.
+
+    Args:
+        encoder: frozen here.
+        rank: inner size of the products.
+        alpha: numerator of their factor; the factor is alpha / rank.
+        dropout: share of its input that a product does not see while training.
+
+    Raises:
+        ValueError: a value is out of range, or the tower has no layer that LoRA could stand beside.
+    """
+
+    def __init__(self, encoder: ImageEncoder, /, *, rank: int = 16, alpha: float = 0.5, dropout: float = 0.3) -> None:
+        super().__init__()
+        _check(rank, alpha, dropout)
+        self.encoder = encoder.freeze()
+        self.embedding_dim, self.image_size = encoder.embedding_dim, encoder.image_size
+        self.layers = add_low_rank(self.encoder, rank=rank, alpha=alpha, dropout=dropout)
+
+    def encode_image(self, x: Tensor) -> Tensor:
+        """Embeddings [B, D], not normalised, of x [B, 3, H, W] in [0, 1]."""
+        return self.encoder.encode_image(x)
+
+    def merged(self) -> ImageEncoder:
+        """The encoder itself, in evaluation mode, every product merged into its weight; this one is done with then."""
+        merge_low_rank(self.encoder)
+        return self.encoder.eval()
+
+
 def add_low_rank(tower: nn.Module, *, rank: int = 16, alpha: float = 0.5, dropout: float = 0.3) -> list[str]:
     """The names of the layers of a tower that LoRA now stands beside; everything else of it is frozen.
 
@@ -117,7 +162,7 @@ def add_low_rank(tower: nn.Module, *, rank: int = 16, alpha: float = 0.5, dropou
     settings: dict[str, Any] = {"rank": rank, "alpha": alpha, "dropout": dropout}
     layers = list(tower.named_modules())
     attention: dict[str, LowRank] = {
-        name: LowRankAttention(layer, **settings)
+        name: LowRankAttention(layer, **settings, stream=name)
         for name, layer in layers
         if isinstance(layer, nn.MultiheadAttention) and layer.in_proj_weight is not None
     }
@@ -133,7 +178,17 @@ def _linear(
     layers: Sequence[tuple[str, nn.Module]], names: Sequence[str], settings: dict[str, Any]
 ) -> dict[str, LowRank]:
     own = {name: layer for name, layer in layers if name.rpartition(".")[2] in names}
-    return {name: LowRankLinear(layer, **settings) for name, layer in own.items() if isinstance(layer, nn.Linear)}
+    linear = {name: layer for name, layer in own.items() if isinstance(layer, nn.Linear)}
+    return {name: LowRankLinear(layer, **settings, stream=name) for name, layer in linear.items()}
+
+
+def _check(rank: int, alpha: float, dropout: float) -> None:
+    if rank < 1:
+        raise ValueError(f"rank is {rank}; it must be at least 1")
+    if not (alpha > 0 and math.isfinite(alpha)):
+        raise ValueError(f"alpha is {alpha}; it must be above 0")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout}; it is a share of the input, at least 0 and below 1")
 
 
 def merge_low_rank(tower: nn.Module) -> nn.Module:

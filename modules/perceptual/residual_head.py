@@ -11,15 +11,21 @@ from modules.encoders.base import ImageEncoder
 class ResidualHead(ImageEncoder):
     """A frozen encoder's embeddings z, turned into z + fc2(ReLU(fc1 z)), as on NIGHTS (DreamSim, arXiv:2306.09344).
 
-    At first fc2 is zero, so that nothing is changed.
+    At first fc2 is zero, so that nothing is changed.  The text tower does not know the head: embeddings behind it are
+    compared with one another, not with texts.
 
     Args:
         encoder: frozen here.
         hidden: size between the two layers.
+
+    Raises:
+        ValueError: ``hidden`` is below 1.
     """
 
     def __init__(self, encoder: ImageEncoder, /, *, hidden: int = 512) -> None:
         super().__init__()
+        if hidden < 1:
+            raise ValueError(f"hidden is {hidden}; it must be at least 1")
         self.encoder = encoder.freeze()
         self.embedding_dim, self.image_size = encoder.embedding_dim, encoder.image_size
         self.fc1 = nn.Linear(encoder.embedding_dim, hidden)
