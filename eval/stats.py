@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf, log
+from math import inf, log, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -101,33 +101,29 @@ def paired_bootstrap(
     return Estimate(float(difference.mean()), float(low), float(high))
 
 
-def stratified_bootstrap(
-    groups: Sequence[Sequence[bool]], *, resamples: int = 10_000, seed: int = 0, alpha: float = 0.05
-) -> Estimate:
-    """The unweighted average of the accuracies of several data sets, with a percentile interval.
+def average_of(parts: Sequence[Estimate]) -> Estimate:
+    """The unweighted average of the accuracies of several data sets, with an interval made of theirs.
 
-    Images are resampled inside their data set; the data sets themselves are taken as given.  A data set without a
-    single error, or with nothing else, adds no width.
+    Distances of the averages' parts from their ends are squared and added (Zou & Donner 2008, MOVER), so that data
+    sets without a single error, or with nothing else, add the width that they have; resampled images would add none,
+    and an average of zeros would look certain.  The data sets themselves are taken as given.
 
     Args:
-        groups: for each data set, one flag per image.
-        resamples: how many.
-        seed: of the resampling.
-        alpha: how often the interval may miss.
+        parts: accuracy and interval of each data set, on images of its own.
 
     Raises:
-        ValueError: no data set, an empty one, no resamples, alpha outside (0, 1).
+        ValueError: no data set, or a value outside its interval.
     """
-    if not groups or any(len(group) == 0 for group in groups):
-        raise ValueError(f"data sets of {[len(g) for g in groups]} images have no average; give each at least one")
-    _check_bootstrap(resamples, alpha)
-    rng = np.random.default_rng(seed)
-    accuracies = [float(np.asarray(group, dtype=bool).mean()) for group in groups]
-    draws = np.zeros(resamples)
-    for group, accuracy in zip(groups, accuracies, strict=True):
-        draws += rng.binomial(len(group), accuracy, size=resamples) / len(group)
-    low, high = np.quantile(draws / len(groups), [alpha / 2, 1 - alpha / 2])
-    return Estimate(sum(accuracies) / len(groups), float(low), float(high))
+    if not parts:
+        raise ValueError("no data sets have no average; give at least one")
+    for part in parts:
+        if not part.low - 1e-9 <= part.value <= part.high + 1e-9:
+            raise ValueError(f"{part.value} lies outside {part.low} to {part.high}; give the ends of its interval")
+    n = len(parts)
+    value = sum(part.value for part in parts) / n
+    below = sqrt(sum((part.value - part.low) ** 2 for part in parts)) / n
+    above = sqrt(sum((part.high - part.value) ** 2 for part in parts)) / n
+    return Estimate(value, max(0.0, value - below), min(1.0, value + above))
 
 
 def confidence_sequence(

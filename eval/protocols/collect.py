@@ -15,7 +15,7 @@ from eval.protocols.plan import BARE
 from eval.protocols.published import AVERAGE, CLEAN, beside
 from eval.protocols.record import Beside, DoubtLine, Line, PartRecord, Record, StepRecord, write_record
 from eval.results import WORST, Result, read_results, write_csv, write_results
-from eval.stats import stratified_bootstrap
+from eval.stats import Estimate, average_of
 from eval.tables import CLEAN as CLEAN_METRIC
 from eval.tables import ROBUST
 
@@ -111,12 +111,10 @@ def _averages(record: Record, part: PartRecord, lines: Sequence[Line]) -> list[L
     for (defense, norm, eps, column, view), mine in groups.items():
         if {line.dataset for line in mine} != judged:
             continue  # an attack that not every set has
-        flags = [[True] * round(line.value * line.n) + [False] * (line.n - round(line.value * line.n)) for line in mine]
-        interval = stratified_bootstrap(flags)
-        value = sum(line.value for line in mine) / len(mine)
+        value, low, high = average_of([Estimate(line.value, line.low, line.high) for line in mine])
         average = Line(
             *(part.name, AVERAGE, defense, norm, eps, column, view),
-            *(sum(line.n for line in mine), value, interval.low, interval.high),
+            *(sum(line.n for line in mine), value, low, high),
             artefact="; ".join(dict.fromkeys(line.artefact for line in mine if line.artefact)),
             over=[line.dataset for line in mine],
         )

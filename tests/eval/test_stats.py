@@ -11,12 +11,13 @@ from scipy.stats import beta, binom, binomtest
 
 from eval.metrics import wilson
 from eval.stats import (
+    Estimate,
     area_under_curve,
+    average_of,
     clopper_pearson,
     confidence_sequence,
     mcnemar,
     paired_bootstrap,
-    stratified_bootstrap,
 )
 
 Interval = Callable[[int, int], tuple[float, float]]
@@ -202,20 +203,29 @@ def test_the_paired_bootstrap_does_not_depend_on_the_order_and_mirrors(
     assert -1 <= low <= high <= 1
 
 
-def test_the_stratified_bootstrap_holds_the_true_average_as_often_as_it_says() -> None:
+def of_groups(counts: list[tuple[int, int]]) -> Estimate:
+    return average_of([Estimate(right / n, *wilson(right, n)) for right, n in counts])
+
+
+@pytest.mark.parametrize("shares", [(0.9, 0.3, 0.6), (0.01, 0.0, 0.02), (1.0, 0.98, 0.5)])
+def test_an_average_of_sets_holds_the_true_one_as_often_as_it_says(shares: tuple[float, ...]) -> None:
     rng, held = np.random.default_rng(3), 0
-    for trial in range(400):
-        groups = [toss(rng, n, p) for n, p in ((400, 0.9), (100, 0.3), (150, 0.6))]
-        _, low, high = stratified_bootstrap(groups, resamples=1000, seed=trial)
-        held += low <= 0.6 <= high
-    assert 0.92 <= held / 400 <= 0.98
+    sizes = (400, 100, 150)
+    for _ in range(1000):
+        found = of_groups([(int(rng.binomial(n, p)), n) for n, p in zip(sizes, shares, strict=True)])
+        held += found.low <= sum(shares) / 3 <= found.high
+    assert held / 1000 >= 0.935
 
 
-def test_the_stratified_average_is_unweighted() -> None:
-    mean, low, high = stratified_bootstrap([[True] * 1000, [False, False, True, True]])
+def test_an_average_of_sets_is_unweighted_and_that_of_one_is_its_own() -> None:
+    mean, low, high = of_groups([(1000, 1000), (2, 4)])
     assert mean == pytest.approx(0.75)
-    assert low < 0.6 and high > 0.9  # pooled, a thousand and four images would leave a width of a point
-    assert stratified_bootstrap([[True], [True, True]]) == (1.0, 1.0, 1.0)
+    assert low < 0.6 and high > 0.89  # pooled, a thousand and four images would leave a width of a point
+    assert of_groups([(3, 10)]) == pytest.approx((0.3, *wilson(3, 10)))
+
+
+def test_an_average_of_zeros_is_not_certain() -> None:
+    assert of_groups([(0, 100)] * 4) == pytest.approx((0, 0, wilson(0, 100)[1] / 2))
 
 
 def test_the_area_under_a_straight_curve_is_its_middle() -> None:
@@ -235,9 +245,8 @@ def test_the_area_under_a_straight_curve_is_its_middle() -> None:
         (lambda: mcnemar([True], [True, False]), "1 and 2 images cannot be paired"),
         (lambda: mcnemar([], []), "0 and 0 images"),
         (lambda: paired_bootstrap([True], [False], resamples=0), "resamples is 0"),
-        (lambda: stratified_bootstrap([]), "no average"),
-        (lambda: stratified_bootstrap([[True], []]), r"\[1, 0\] images"),
-        (lambda: stratified_bootstrap([[True]], resamples=0), "resamples is 0"),
+        (lambda: average_of([]), "no average"),
+        (lambda: average_of([Estimate(0.5, 0.6, 0.7)]), "0.5 lies outside 0.6 to 0.7"),
         (lambda: area_under_curve([0.1], [0.5]), "two or more different radii"),
         (lambda: area_under_curve([0.1, 0.1, 0.2], [0.5, 0.4, 0.3]), "two or more different radii"),
         (lambda: area_under_curve([0.1, 0.2], [0.5]), "two or more different radii"),
