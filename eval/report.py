@@ -12,6 +12,7 @@ from eval import plots, score_words
 from eval.card import FILE, read_card
 from eval.detectors import without_detection
 from eval.inert import inert
+from eval.measured import measured
 from eval.pages import words
 from eval.pages.detection import detection_section
 from eval.pages.pictures import sheets_of
@@ -97,12 +98,14 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
     training, radii, told = _training(rows, chosen), _radii(rows, chosen), training_section(runs)
     sheets = [sheet for run in runs for sheet in sheets_of(run.folder, run.examples)]
     notes, detection = _notes(runs), detection_section(runs, rows)
+    beside = measured(rows)
     cards, priors, protocols = _cards(runs), prior_sections(runs), protocol_sections(runs)
     contents = [
         ("scorecard", "Scorecard", cards),
         ("headline", "What is left", groups),
         ("views", "What the attacker followed", groups),
         ("words", "In words", groups),
+        ("measured", "Beside accuracy", beside),
         ("protocols", "Protocols", protocols),
         ("priors", "Priors", priors),
         ("detection", "Detection", detection),
@@ -123,6 +126,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         "protocols": protocols,
         "groups": groups,
         "others": [_table(t, found) for t in threats if t not in chosen],
+        "beside": [(at, [m for m in beside if m.where == at]) for at in dict.fromkeys(m.where for m in beside)],
         "detection": detection,
         "training": training,
         "told": told,

@@ -126,6 +126,7 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     from rich.console import Console
 
     from eval.detectors import detection_table
+    from eval.measured import measured_table
     from eval.prior_health import health_table
     from eval.prior_record import has_record, read_record
     from eval.protocols.record import has_record as of_protocol
@@ -138,8 +139,9 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     rows = rows_of(runs)
     if rows:
         Console().print(terminal_table(rows))
-    if (detection := detection_table(rows)) is not None:
-        Console().print(detection)
+    for table in (measured_table(rows), detection_table(rows)):
+        if table is not None:
+            Console().print(table)
     for run in filter(has_record, runs):
         record = read_record(run)
         Console().print(health_table(record.last("val/"), record.measures))

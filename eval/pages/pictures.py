@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from configs.files import ConfigError
+from eval.pages.picture import Picture, data_uri
+from eval.pages.ranks import ranks_of
 from eval.tables import plain, threat_name
 
 SHOWN = 4  # pictures per attack
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One small picture: its data URI, what it is, and what the model said (``right`` or not)."""
-
-    uri: str
-    kind: str
-    said: str = ""
-    right: bool = True
 
 
 def sheets_of(folder: Path, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -37,6 +26,7 @@ def sheets_of(folder: Path, entries: Sequence[dict[str, Any]]) -> list[dict[str,
         {
             "name": _title(entry),
             "cards": pictures(folder, entry),
+            "ranks": ranks_of(folder, entry, SHOWN),
             "moved": entry.get("prediction_purified") is not None,  # a defence that acts on pixels can be looked at
         }
         for entry in entries
@@ -81,16 +71,6 @@ def pictures(folder: Path, entry: dict[str, Any]) -> list[tuple[str, list[Pictur
             row.append(_said(entry, "purified", tensors["purified"][i], i))
         shown.append((_name(entry, "label", i), row))
     return shown
-
-
-def data_uri(image: np.ndarray) -> str:
-    """A PNG data URI of an image [3,H,W] in [0,1]; what is outside is clipped."""
-    from PIL import Image
-
-    levels = np.nan_to_num(np.clip(image, 0, 1)) * 255
-    buffer = io.BytesIO()
-    Image.fromarray(levels.round().astype(np.uint8).transpose(1, 2, 0)).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _tensors(folder: Path, entry: dict[str, Any]) -> dict[str, np.ndarray]:
