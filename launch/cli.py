@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from data.parent import STARTED_BY, end_with_parent
-from launch.commands import judging, sweeping, training
+from launch.commands import judging, perceiving, sweeping, training
 from launch.commands.data import data_app
 from launch.commands.selftest import selftest_app
 from launch.errors import explain, say
@@ -52,6 +52,8 @@ for command in (
     judging.report,
     judging.compare,
     judging.bench,
+    perceiving.distance,
+    perceiving.invert,
     training.plan,
 ):
     app.command()(command)

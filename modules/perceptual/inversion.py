@@ -41,12 +41,12 @@ class Inverting:
     """
 
     radius: float | None = 10.0
-    steps: int = 100
-    step_size: float | None = 0.5
+    steps: int = 80
+    step_size: float | None = 0.4
     variation: float = 0.0
-    shift: int = 2
-    spread: float = 0.1
-    looks: int = 2
+    shift: int = 3
+    spread: float = 0.3
+    looks: int = 4
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.looks < 1:

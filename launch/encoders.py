@@ -1,0 +1,150 @@
+"""Encoders and pictures that a command line names: a checkpoint or a model, perhaps defended, and image files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from configs.files import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from modules.encoders.base import ImageEncoder
+    from modules.encoders.clip import CLIP
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An encoder to look through.
+
+    Attributes:
+        name: for tables and pages.
+        clip: the model.
+        encoder: its image tower, frozen and defended where that was asked for.
+        base: the name and tag of the model it was fine-tuned from; empty for a model that was named.
+    """
+
+    name: str
+    clip: CLIP
+    encoder: ImageEncoder
+    base: tuple[str, ...] = ()
+
+
+def open_encoder(source: str, *, model: str | None = None, pretrained: str | None = None, defense: str = "") -> Opened:
+    """The encoder of a checkpoint's file or a model's name.
+
+    Args:
+        source: file, folder, or name.
+        model: base of a checkpoint that does not say it.
+        pretrained: tag of the base's weights.
+        defense: as ``defended``; none where it is empty.
+
+    Raises:
+        ValueError: it cannot be loaded or defended; one line.
+    """
+    from eval.plan import device_of
+    from launch.exchange.subject import Wanted, exported
+
+    found = exported(source, Wanted(model, pretrained))
+    clip = found.clip.to(device_of("auto"))
+    name = str(found.metadata.get("encoder") or (Path(source).stem if Path(source).exists() else source))
+    base = () if not Path(source).is_file() else (clip.name, clip.pretrained)
+    if not defense:
+        return Opened(name, clip, clip.image, base)
+    node, encoder = defended(clip, defense)
+    return Opened(f"{name} + {node}", clip, encoder, base)
+
+
+def defended(clip: CLIP, said: str) -> tuple[str, ImageEncoder]:
+    """A defence's name, and the image tower behind it.
+
+    Args:
+        clip: the model; its text tower says the blank prompt that some defences need.
+        said: a name, or ``{name: ttc, steps: 2}``.
+
+    Raises:
+        ConfigError: no such defence or setting, or it needs more than an encoder.
+    """
+    from configs.families import DEFENSES
+
+    node = _node(said)
+    faults = DEFENSES.faults(node)
+    if faults:
+        raise ConfigError("\n".join(faults))
+    needs = DEFENSES.needs(node)
+    offered: dict[str, Any] = {"encoder": clip.image}
+    if clip.text is not None and {"blank_embedding", "blank_tokens"} & set(needs):
+        from eval.texts import blank_prompt
+        from modules.zero_shot.head import BLANK_PROMPT
+
+        offered["blank_embedding"], offered["blank_tokens"] = blank_prompt(clip.text, BLANK_PROMPT)
+    defense = DEFENSES.build(node, **offered)
+    return str(node["name"]), defense.to(next(clip.image.parameters()).device).freeze()
+
+
+def _node(said: str) -> dict[str, Any]:
+    if not said.lstrip().startswith("{"):
+        return {"name": said}
+    import yaml
+
+    try:
+        node = yaml.safe_load(said)
+    except yaml.YAMLError:
+        node = None
+    if not isinstance(node, dict) or "name" not in node:
+        raise ConfigError(f"--defense {said} is no defence; say a name, or {{name: ttc, steps: 2}}")
+    return node
+
+
+def picture(path: Path, clip: CLIP) -> Tensor:
+    """[3, H, W] pixels in [0, 1] of an image file of any size and mode, as the model prepares them.
+
+    Raises:
+        ConfigError: the file cannot be read or is no image.
+    """
+    from data.transforms import DecodeError, decode_image, resize_and_crop
+    from data.triplets import squash
+
+    squashed, interpolation = _framing(clip)
+    try:
+        image = decode_image(path.read_bytes())
+        size = clip.image.image_size
+        x = (
+            squash(image, size, interpolation)
+            if squashed
+            else resize_and_crop(image, size, interpolation=interpolation)
+        )
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
+    except DecodeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return x.to(next(clip.image.parameters()).device)
+
+
+def preparation(clip: CLIP) -> str:
+    """In words, what is done to an image before the encoder looks at it."""
+    squashed, interpolation = _framing(clip)
+    size = clip.image.image_size
+    framed = (
+        f"scaled to {size} x {size}" if squashed else f"shorter side scaled to {size}, centre {size} x {size} cut out"
+    )
+    return f"converted to RGB, {framed} ({interpolation})"
+
+
+def _framing(clip: CLIP) -> tuple[bool, Any]:
+    own = getattr(clip.image.visual, "preprocess_cfg", {})
+    interpolation = own.get("interpolation", "bicubic")
+    return own.get("resize_mode") == "squash", interpolation if interpolation == "bilinear" else "bicubic"
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, those that come again with a number behind."""
+    seen: dict[str, int] = {}
+    told = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        told.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return told
