@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import betaln, expit, log_expit, logit
-from scipy.stats import beta, binom
+from scipy.special import betainc, betaincinv, betaln, expit, log_expit, logit
 
 _FAR = 700.0  # logit of a probability that is 0 for every purpose
 
@@ -52,8 +51,8 @@ def clopper_pearson(successes: int, n: int, alpha: float = 0.05) -> tuple[float,
     """
     _check(successes, n, alpha)
     failures = n - successes
-    low = float(beta.ppf(alpha / 2, successes, failures + 1)) if successes else 0.0
-    high = float(beta.ppf(1 - alpha / 2, successes + 1, failures)) if failures else 1.0
+    low = float(betaincinv(successes, failures + 1, alpha / 2)) if successes else 0.0
+    high = float(betaincinv(successes + 1, failures, 1 - alpha / 2)) if failures else 1.0
     return low, high
 
 
@@ -69,7 +68,8 @@ def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> McNemar:
     """
     first, second = _paired(a, b)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    tail = binom.cdf(min(only_first, only_second), only_first + only_second, 0.5)
+    fewer, more = sorted((only_first, only_second))
+    tail = betainc(more, fewer + 1, 0.5) if more else 1.0  # Pr[Binomial(fewer + more, 1/2) <= fewer]
     return McNemar(only_first, only_second, min(1.0, 2 * float(tail)))
 
 

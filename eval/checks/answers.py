@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import torch
-from scipy.stats import binom
+from scipy.special import betainc
 from torch import Tensor
 
 from data.batches import ImageBatch
@@ -148,7 +148,8 @@ def leak_doubts(probed: Probed) -> list[Doubt]:
     hits = int((predicted == y).sum())
     classes = range(len(probed.judge.task.classes))
     luck = sum(float((predicted == c).float().mean() * (y == c).float().mean()) for c in classes)
-    if float(binom.sf(hits - 1, len(y), luck)) >= LEAKED:
+    by_chance = float(betainc(hits, len(y) - hits + 1, luck)) if hits else 1.0  # Pr[Binomial(n, luck) >= hits]
+    if by_chance >= LEAKED:
         return []
     text = (
         f"Shown pure noise under the images' names, the defence answers {hits} of {len(y)} with the images' labels, "

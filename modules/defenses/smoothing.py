@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from scipy.stats import beta as beta_distribution
-from scipy.stats import norm as normal_distribution
+from scipy.special import betaincinv, ndtri
 from torch import Tensor
 
 from modules import noise
@@ -126,7 +125,7 @@ class RandomizedSmoothing(Defense):
                 picked.append(choice)
                 hits.append(votes.gather(1, choice[:, None]).squeeze(1))
         bound = lower_bound(torch.cat(hits), n, alpha)
-        radius = self.sigma * torch.as_tensor(normal_distribution.ppf(bound.clamp_min(0.5).numpy()))
+        radius = self.sigma * torch.as_tensor(ndtri(bound.clamp_min(0.5).numpy()))
         return Certificate(torch.cat(picked), radius.to(x), (bound <= 0.5).to(x.device))
 
     def _votes(self, x: Tensor, head: Head, looks: int, purpose: str, batch: int) -> Tensor:
@@ -170,5 +169,5 @@ class SoftVote(ImageEncoder):
 def lower_bound(hits: Tensor, looks: int, alpha: float) -> Tensor:
     """[B] float64 lower confidence bound of a probability, given hits [B] in independent looks (Clopper-Pearson)."""
     count = hits.cpu().double().numpy()
-    bound = beta_distribution.ppf(alpha, count, looks - count + 1)
+    bound = betaincinv(count, looks - count + 1, alpha)
     return torch.nan_to_num(torch.as_tensor(bound), nan=0.0)  # no hit at all
