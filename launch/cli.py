@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from data.parent import STARTED_BY, end_with_parent
-from launch.commands import judging, perceiving, sweeping, training
+from launch.commands import judging, perceiving, robustifying, sweeping, training
 from launch.commands.data import data_app
 from launch.commands.selftest import selftest_app
 from launch.errors import explain, say
@@ -45,6 +45,7 @@ for command in (
     training.prior,
     training.replay,
     sweeping.sweep,
+    robustifying.robustify,
     judging.evaluate,
     judging.watch,
     judging.scorecard,

@@ -1,0 +1,211 @@
+"""What was asked for: model, data and settings become checked configs of a training and of two scorecards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from configs.files import ConfigError
+from configs.load import check_config, load_config, override, parse_overrides, put
+from configs.schema import FinetuneConfig, ScorecardConfig
+from launch.robustify.tuned import Tuned, shortened, tuned_recipe
+from launch.shorts import told_in_full
+
+TINY = "tiny"
+BUDGETS = ("quick", "standard", "thorough")
+_SCORECARD = "scorecard."
+_LITTLE = (
+    "data.limit=96",
+    "attacks.apgd_ce.steps=20",
+    "attacks.apgd_t.steps=20",
+    "attacks.apgd_t.targets=3",
+    "attacks.square.queries=100",
+    "strength.limit=24",
+)
+"""What ``--quick`` makes smaller in the quick scorecard."""
+
+
+@dataclass
+class RobustifyConfig:
+    """``robustclip robustify``: everything that decides its numbers.
+
+    Attributes:
+        finetune: the training.
+        base: the scorecard of the base; that of the result differs in its weights and name.
+        budget: name of the scorecard's recipe.
+        encoder: display name of the result.
+    """
+
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    base: ScorecardConfig = field(default_factory=ScorecardConfig)
+    budget: str = "quick"
+    encoder: str = "R-CLIP_F"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked request.
+
+    Attributes:
+        tuned: the recipe of the training.
+        config: all of it, checked.
+    """
+
+    tuned: Tuned
+    config: RobustifyConfig
+
+    @property
+    def name(self) -> str:
+        """Of the result, for files: ``ViT-L-14-fare4``."""
+        config = self.config.finetune
+        model = "".join(c if c.isalnum() or c in "-_." else "-" for c in config.model.name).strip("-.")
+        return f"{model}-{config.objective['name']}{255 * config.threat.eps:g}"
+
+
+def read_request(model: str, words: Sequence[str], *, quick: bool, budget: str | None) -> Request:
+    """A request, every fault of it told together.
+
+    Args:
+        model: name of the base.
+        words: the tag of its weights first, where it is said, and key=value.
+        quick: a trial.
+        budget: of the scorecards.
+
+    Raises:
+        ConfigError: every fault, one a line.
+    """
+    name = known_name(model)
+    tag, words = _tag_of(words)
+    faults = [f"{word!r} is no key=value" for word in words if "=" not in word]
+    faults += [f"--budget {budget}: choose one of: {', '.join(BUDGETS)}"] if budget not in (None, *BUDGETS) else []
+    if faults:
+        raise ConfigError("\n".join(faults))
+    told, judging = _told(name, words)
+    tuned = _tuned(name, tag, told, quick)
+    finetune, faults = _checked(lambda: check_config("finetune", tuned.said))
+    budget = budget or "quick"
+    less = list(_LITTLE) if quick and budget == "quick" else []
+    base, more = _checked(lambda: _scorecard(tuned, finetune, budget, [*less, *judging]))
+    if faults + more:
+        raise ConfigError("\n".join(faults + [f"scorecard: {line}" for line in more]))
+    return Request(tuned, RobustifyConfig(finetune, base, budget, finetune.encoder, finetune.seed))
+
+
+def known_name(model: str) -> str:
+    """The name of a model as open_clip has it: ``ViT-L/14`` is ``ViT-L-14``.
+
+    Raises:
+        ConfigError: a file, or a model without a text tower.
+    """
+    if model.startswith("timm/"):
+        raise ConfigError(f"{model} has no text tower to judge it by; fine-tune it with robustclip finetune")
+    if ":" in model or model == TINY:
+        return model
+    if Path(model).suffix in (".pt", ".pth", ".bin", ".safetensors", ".ckpt") or Path(model).is_file():
+        raise ConfigError(f"{model} is a file; name the model that it belongs to, and say model.checkpoint={model}")
+    return model.replace("/", "-")
+
+
+def _tag_of(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    if words and "=" not in words[0]:
+        return words[0], list(words[1:])
+    return None, list(words)
+
+
+def _told(name: str, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides of the training and of the scorecards; the embedded model knows its data."""
+    faults: list[str] = []
+    training: list[str] = []
+    judging: list[str] = []
+    for word in words:
+        key, _, value = word.partition("=")
+        try:
+            if key == "test":
+                judging.append(override("data.shards", value))
+            elif key.startswith(_SCORECARD):
+                judging.append(told_in_full(word.removeprefix(_SCORECARD)))
+            else:
+                training.append(told_in_full(word))
+        except ConfigError as error:
+            faults.append(str(error))
+    if name == TINY and not _value(training, "data.shards"):
+        training.append("data.shards=digits")
+    data = _value(training, "data.shards")
+    if not data:
+        faults.append("data is missing; say data=SHARDS, the images to train on")
+    if not any(word.startswith("data.") for word in judging):
+        if data != "digits" and not (data and (Path(data) / "test").is_dir()):
+            faults.append("test is missing; say test=FOLDER, labelled images to judge base and result by")
+        judging.insert(0, override("data.shards", data))
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return training, judging
+
+
+def _value(words: Sequence[str], key: str) -> str:
+    return next((word.partition("=")[2].strip("'\"") for word in words if word.startswith(f"{key}=")), "")
+
+
+def _tuned(name: str, tag: str | None, words: Sequence[str], quick: bool) -> Tuned:
+    """The recipe with everything that was said put into it."""
+    values = {".".join(path): value for path, value in parse_overrides(words)}
+    tag = tag if tag is not None else values.get("model.pretrained")
+    eps = values.get("threat.eps", "${px:4}")
+    radius = float(eps[5:-1]) if isinstance(eps, str) and eps.startswith("${px:") else 255 * _number(eps)
+    tuned = tuned_recipe(name, tag, objective=str(values.get("objective.name", "fare")), eps=round(radius, 6))
+    if not (tuned.said["model"].get("pretrained") or ":" in name or name == TINY):
+        tuned.said["model"]["pretrained"] = _only_tag(name)
+    steps = values.get("optimizer.max_steps")
+    if quick or (isinstance(steps, int) and "optimizer.warmup_steps" not in values):
+        tuned.ours.extend(shortened(tuned.said, steps if isinstance(steps, int) else None))
+    for path, value in parse_overrides(words):
+        put(tuned.said, path, value)
+    return tuned
+
+
+def _only_tag(name: str) -> str:
+    """The tag of a model's weights, where there is only one."""
+    tags = _tags(name)
+    if len(tags) == 1:
+        return tags[0]
+    raise ConfigError(f"{name} has several weights; say which: {', '.join(tags)}")
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise ConfigError(f"threat.eps={value}: a number in [0, 1] pixels, or eps=4 in 1/255")
+
+
+def _tags(name: str) -> list[str]:
+    import open_clip
+
+    if name not in open_clip.list_models():
+        from difflib import get_close_matches
+
+        near = ", ".join(get_close_matches(name, [*open_clip.list_models(), TINY], n=4, cutoff=0.4))
+        raise ConfigError(f"unknown model {name!r}; {f'did you mean {near}?' if near else 'name one of open_clip'}")
+    return open_clip.list_pretrained_tags_by_model(name)
+
+
+def _scorecard(tuned: Tuned, finetune: FinetuneConfig | None, budget: str, words: Sequence[str]) -> ScorecardConfig:
+    """The scorecard of the base, on all images alike, so that base and result can be paired."""
+    model = tuned.said["model"]
+    told = [
+        override(f"model.{key}", value) if isinstance(value, str) else f"model.{key}={value}"
+        for key, value in model.items()
+    ]
+    if finetune is not None:
+        told += [f"threat.norm={finetune.threat.norm}", f"threat.eps={finetune.threat.eps!r}"]
+    shown = " ".join(filter(None, (model["name"], model.get("pretrained", ""))))
+    return load_config("scorecard", budget, [*told, "stop_width=0", override("encoder", shown), *words])
+
+
+def _checked(build: Any) -> tuple[Any, list[str]]:
+    try:
+        return build(), []
+    except ConfigError as error:
+        return None, str(error).splitlines()
