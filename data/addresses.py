@@ -49,6 +49,32 @@ def check_host(host: str) -> None:
         raise ValueError(f"host '{host}' is refused: link-local and metadata addresses hold no shards")
 
 
+def is_inner(host: str) -> bool:
+    """Whether a host is written as one of this machine or of a network that others cannot see."""
+    name = host.strip("[]").rstrip(".").lower()
+    number = _number(name)
+    return (
+        name == "localhost"
+        or name.endswith((".localhost", ".local", ".internal"))
+        or bool(number is not None and not number.is_global)
+    )
+
+
+def check_next(url: str, told_by: str) -> None:
+    """Refuse what a stranger's machine may not send us to: addresses that only we can see.
+
+    Args:
+        url: of the next file.
+        told_by: address whose content or answer names it.
+
+    Raises:
+        ValueError: it names an inner host and is not of the same one.
+    """
+    host, before = urlsplit(url).hostname or "", urlsplit(told_by).hostname or ""
+    if urlsplit(url).scheme.lower() in ("http", "https") and is_inner(host) and host != before:
+        raise ValueError(f"host '{host}' is of an inner network, and '{shown(told_by)}' sends there; name it yourself")
+
+
 def shown(url: str) -> str:
     """The address without its user, password and query, for messages."""
     if "://" not in url:

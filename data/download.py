@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO, Any, Protocol, TypeVar
 
-from data.addresses import check_address, check_host, shown
+from data.addresses import check_address, check_host, check_next, shown
 from data.faults import OneLineError
 
 TRIES = 5
@@ -194,6 +194,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         """Follow to http and https only, never from https back to http, nor to a forbidden host."""
         fp.close()
         check_address(newurl)
+        check_next(newurl, req.full_url)
         if not newurl.startswith("https:" if req.full_url.startswith("https:") else ("http:", "https:")):
             raise FetchError(f"'{shown(req.full_url)}' leads to '{shown(newurl)}', which is not followed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)

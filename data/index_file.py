@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from data.tars import MAX_MEMBER_BYTES, Member, ShardError, members
+from data.tars import MAX_MEMBER_BYTES, REFUSALS, Member, ShardError, members
 
 MAGIC = b"robustclip-shard-index/1\n"
 MAX_INDEXED_BYTES = 2**32 - 1
@@ -202,7 +202,7 @@ def unpack_index(content: bytes) -> ShardIndex:
             fault=str(header["fault"]),
             **arrays,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("not as an index should be") from error
     if not _sound(index):
         raise ValueError("not as an index should be")
@@ -210,13 +210,19 @@ def unpack_index(content: bytes) -> ShardIndex:
 
 
 def _sound(index: ShardIndex) -> bool:
-    """Whether all members lie inside the tar, all keys inside their text, and each sample has a member."""
+    """Whether all members lie inside the tar, all keys inside their text, and each sample has a member.
+
+    Whoever wrote the index, no member is larger than one of a tar may be, and its words are those of this program.
+    """
     count, size = len(index), len(index.offset)
     first, ends = index.first.astype(np.int64), index.key_ends.astype(np.int64)
     if not (len(first) == count + 1 == len(index.key_hash) + 1 and size == len(index.size) == len(index.extension)):
         return False
     return bool(
         (first[0], first[-1]) == (0, size)
+        and index.rejected.keys() <= set(REFUSALS)
+        and index.fault.isprintable()
+        and (index.size <= MAX_MEMBER_BYTES).all()
         and (np.diff(first) > 0).all()
         and (index.extension < len(index.extensions)).all()
         and (index.offset >= _BLOCK).all()

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from data.addresses import check_address, file_name, is_address, shown, sibling
+from data.addresses import check_address, check_next, file_name, is_address, shown, sibling
 from data.faults import refuse_faults
 from data.remote import small_file
 from data.shard_cache import ShardCache
@@ -61,6 +61,8 @@ def _entry(name: str, place: str) -> str:
         if name.lower().startswith("file:"):
             raise ValueError("file: addresses are not followed from a list")
         check_address(name)
+        if is_address(place):
+            check_next(name, place)
         return name
     if not name.isprintable() or ".." in Path(name).parts or "\\" in name:
         raise ValueError(f"{name[:60]!r} leaves the list's folder or is no name")

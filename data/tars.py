@@ -75,7 +75,7 @@ def members(
             with tarfile.open(fileobj=headers, mode="r:") as tar:  # pyright: ignore[reportArgumentType, reportCallIssue]
                 while (info := headers.of_next(tar)) is not None:
                     if info.offset_data + info.size > length or info.size < 0:
-                        raise ShardError(_cut_short(path, f"in member '{info.name}'"))
+                        raise ShardError(_cut_short(path, f"in member {info.name!a:.120}"))
                     member = _accept(info, rejected, max_member_bytes)
                     if member is not None:
                         yield member

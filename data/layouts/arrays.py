@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import operator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data.layouts.listing import ArrayPictures, Listing, need, place, text_lines
 
 _MAX_GZIP = 2 * 1024**3
+_PCAM = (96, 96, 3)
+_MOST_UNPACKED = 1100  # how far DEFLATE unpacks at the most, about
+_PCAM_CHUNK = 2**28  # bytes that HDF5 unpacks at once
 
 
 def cifar10_binary(root: Path, split: str) -> Listing | None:
@@ -78,9 +83,31 @@ def pcam(root: Path, split: str) -> Listing | None:
         import h5py  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError("PCAM's .h5 files need h5py; pip install h5py, or use wds/vtab/pcam") from error
-    pixels = h5py.File(folder / f"{stem}_x.h5", "r")["x"]
-    labels = np.asarray(h5py.File(need(folder / f"{stem}_y.h5"), "r")["y"]).ravel().astype(int)
-    return _listing(pixels, labels, ["no tumor", "tumor"], split, "PCAM, HDF5")
+    pixels = _inner(h5py, folder / f"{stem}_x.h5", "x")
+    said = _inner(h5py, need(folder / f"{stem}_y.h5"), "y")
+    if pixels.shape[1:] != _PCAM or pixels.dtype != np.uint8 or said.size != len(pixels) or said.dtype.kind not in "iu":
+        raise ValueError(
+            f"'{folder}' holds pictures {pixels.shape} and labels {said.shape}, not PCAM's; fetch it again"
+        )
+    return _listing(pixels, np.asarray(said).ravel().astype(int), ["no tumor", "tumor"], split, "PCAM, HDF5")
+
+
+def _inner(h5py: Any, path: Path, name: str) -> Any:
+    """A data set that lies in the file itself, in pieces of a usual size: HDF5 would follow it to any other file.
+
+    A shape costs nothing to claim: one that the file's bytes could not unpack to is refused.
+    """
+    try:
+        file = h5py.File(path, "r")
+        found = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
+    except (OSError, KeyError) as error:
+        raise ValueError(f"'{path}' holds no '{name}' that can be read; fetch it again") from error
+    if found is None or not isinstance(found, h5py.Dataset) or found.external or found.is_virtual or not found.shape:
+        raise ValueError(f"'{path}' was refused: its '{name}' is no data set in the file itself")
+    piece = found.dtype.itemsize * int(np.prod(found.chunks or (1,), dtype=object))
+    if found.nbytes > _MOST_UNPACKED * path.stat().st_size or piece > _PCAM_CHUNK:
+        raise ValueError(f"'{path}' was refused: its '{name}' claims {found.shape}, which it cannot hold")
+    return found
 
 
 def _pickled(root: Path, split: str, place_of: str, meta: str, names: bytes, labels: bytes) -> Listing | None:
@@ -92,12 +119,19 @@ def _pickled(root: Path, split: str, place_of: str, meta: str, names: bytes, lab
     batches = [f"data_batch_{i}" for i in range(1, 6)] if split == "train" else ["test_batch"]
     parts = [read_plain(need(folder / name)) for name in (batches if "-10-" in place_of else [split])]
     try:
-        pixels = np.concatenate([part[b"data"] for part in parts])
-        found = np.concatenate([np.asarray(part[labels], int) for part in parts])
+        pixels = np.concatenate([_bytes_of(part[b"data"]) for part in parts])
+        found = np.asarray([operator.index(label) for part in parts for label in part[labels]])
         classes = [name.decode("ascii") for name in read_plain(need(folder / meta))[names]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"'{folder}' is not CIFAR's Python version ({error!r}); fetch it again") from error
     return _cifar(found, pixels, classes, split, f"{place_of}, pickles read without running")
+
+
+def _bytes_of(rows: object) -> np.ndarray:
+    """[N, 3072] uint8; lists within lists, however few bytes say them, are no pixels."""
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape[1:] != (3072,):
+        raise TypeError("data is no table of 3072 bytes a picture")
+    return rows
 
 
 def _cifar(labels: np.ndarray, rows: np.ndarray, classes: list[str], split: str, layout: str) -> Listing:

@@ -15,6 +15,7 @@ from data.progress import track
 from data.transforms import DecodeError, decode_image
 
 _IMAGES = ("image", "img", "webp", "jpg", "png")
+_MOST_UNPACKED, _SMALL, _ROWS = 50, 2**26, 16  # encoded pictures unpack to about their size
 _LABELS = ("fine_label", "label", "labels", "cls")
 
 
@@ -51,21 +52,43 @@ def parquet_images(root: Path, split: str) -> Listing | None:
         return None
     try:
         import pyarrow as pa
-        import pyarrow.parquet as pq
     except ImportError as error:
         raise ValueError(f"'{files[0]}' needs pyarrow; pip install -e '.[parquet]'") from error
     try:
-        table = pa.concat_tables([pq.read_table(path, memory_map=True) for path in track(files, "read", len(files))])
-    except (pa.ArrowInvalid, OSError) as error:
+        table = pa.concat_tables([_table(path) for path in track(files, "read", len(files))])
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"'{files[0].parent}' holds a damaged parquet file: {error}") from error
-    image = _column(table.column_names, _IMAGES, files[0])
-    label = _column(table.column_names, _LABELS, files[0])
+    image, label = table.column_names
+    if table[label].null_count or not pa.types.is_integer(table[label].type):
+        raise ValueError(f"column '{label}' of '{files[0]}' holds {table[label].type}, not a class number in every row")
     labels = [int(value) for value in table[label].to_pylist()]
     keys = [f"{files[0].name.partition('-')[0]}-{i:06d}" for i in range(len(labels))]
     classes = _names(table.schema.metadata or {}, label)
     if not classes:
         raise ValueError(f"'{files[0]}' names no classes; put a classnames.txt into '{root}'")
     return Listing(keys, labels, classes, ParquetPictures(table[image]), "hub data set, parquet")
+
+
+def _table(path: Path) -> Any:
+    """The images and the labels of a file, read until it has unpacked to more than encoded pictures do."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    size, unpacked, batches = path.stat().st_size, 0, []
+    most = _MOST_UNPACKED * size + _SMALL
+    with pq.ParquetFile(path, memory_map=True) as file:
+        schema = file.schema_arrow
+        columns = [_column(schema.names, names, path) for names in (_IMAGES, _LABELS)]
+        told = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+        for batch in file.iter_batches(_ROWS, columns=columns) if told <= most else ():
+            batches.append(batch)
+            unpacked += batch.nbytes
+            if unpacked > most:
+                break
+    if max(told, unpacked) > most:
+        raise ValueError(f"'{path}' was refused: its {size} bytes unpack to more than pictures do")
+    kept = pa.schema([schema.field(name) for name in columns], schema.metadata)
+    return pa.Table.from_batches(batches).select(columns).cast(kept) if batches else kept.empty_table()
 
 
 def _column(names: Sequence[str], wanted: Sequence[str], file: Path) -> str:

@@ -110,12 +110,12 @@ def _called(made: Any, arguments: tuple[Any, ...]) -> Any:
     """What a call stands for; only those that make an array, its type, or bytes."""
     if not isinstance(made, _Made):
         raise _RefusedError("a call")
-    if made.name == "_codecs encode":  # how newer Pythons write bytes for old protocols
-        return str(arguments[0]).encode("latin-1")
+    if made.name == "_codecs encode" and isinstance(arguments[0], str):  # bytes, as newer Pythons write them for old
+        return arguments[0].encode("latin-1")
     if made.name == "__builtin__ bytes" and not arguments:
         return b""
     if made.name not in {*_ARRAY, *_SCALAR, "numpy dtype"}:
-        raise _RefusedError(f"a call of {made.name!r}")
+        raise _RefusedError(f"a call of {made.name!r:.120}")
     return _Made(made.name, arguments)
 
 
@@ -127,24 +127,32 @@ def _since_mark(stack: list[Any]) -> list[Any]:
 
 
 def _pairs(values: list[Any]) -> dict[Any, Any]:
+    if any(isinstance(key, tuple) for key in values[::2]):  # whose hash, of tuples within tuples, takes for ever
+        raise _RefusedError("a table by tuples")
     return dict(zip(values[::2], values[1::2], strict=True))
 
 
-def _plain(value: Any) -> Any:
-    """The value with arrays put together."""
-    if isinstance(value, dict):
-        return {_plain(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, tuple):
-        return tuple(_plain(inner) for inner in value)
-    if not isinstance(value, _Made):
+def _plain(value: Any, done: dict[int, Any] | None = None) -> Any:
+    """The value with arrays put together; what stands there several times is gone through once."""
+    done = {} if done is None else done
+    if not isinstance(value, (dict, list, tuple, _Made)):
         return value
-    if value.name in _SCALAR:
-        return np.frombuffer(_plain(value.arguments[1]), _dtype(value.arguments[0]))[0].item()
-    if value.name not in _ARRAY or value.state is None:
-        raise _RefusedError(f"a {value.name!r}")
-    _, shape, dtype, fortran, data = value.state
+    if id(value) not in done:
+        if isinstance(value, dict):
+            done[id(value)] = {key: _plain(inner, done) for key, inner in value.items()}
+        elif isinstance(value, (list, tuple)):
+            done[id(value)] = type(value)(_plain(inner, done) for inner in value)
+        else:
+            done[id(value)] = _number_or_array(value)
+    return done[id(value)]
+
+
+def _number_or_array(made: _Made) -> Any:
+    if made.name in _SCALAR:
+        return np.frombuffer(_plain(made.arguments[1]), _dtype(made.arguments[0]))[0].item()
+    if made.name not in _ARRAY or made.state is None:
+        raise _RefusedError(f"a {made.name!r:.120}")
+    _, shape, dtype, fortran, data = made.state
     array = np.frombuffer(_plain(data), _dtype(dtype))
     return array.reshape(tuple(int(n) for n in shape), order="F" if fortran else "C")
 
@@ -154,7 +162,7 @@ def _dtype(made: Any) -> np.dtype[Any]:
     kind = made.arguments[0] if isinstance(made, _Made) and made.name == "numpy dtype" else None
     name = kind.decode() if isinstance(kind, bytes) else kind
     if name not in _KINDS:
-        raise _RefusedError(f"an array of {kind!r}")
+        raise _RefusedError(f"an array of {name if isinstance(name, str) else 'objects'!r:.80}")
     if made.state and made.state[1] in (">", b">"):
         raise _RefusedError("numbers with their bytes the other way round")
     return np.dtype(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ NIGHTS_TESTS = ("test_imagenet", "test_no_imagenet")
 BAPPS_KINDS = ("cnn", "color", "deblur", "frameinterp", "superres", "traditional")
 EMBEDDED = "digit-triplets"
 SPLITS = ("train", "val", "test")
+_JUDGEMENT_BYTES = 4096
 
 
 def open_triplets(place: str, split: str) -> Triplets:
@@ -171,12 +173,15 @@ def _kinds(folder: Path) -> list[str]:
 
 def _fraction(path: Path) -> float:
     try:
-        value = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        if path.stat().st_size > _JUDGEMENT_BYTES:
+            raise ValueError("too large")
+        value = np.lib.format.read_array(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        numbers = [float(number) for number in value.reshape(-1)[:2]] if value.dtype.kind in "fiu" else []
+    except (OSError, ValueError, EOFError, AttributeError, MemoryError, OverflowError) as error:
         raise ValueError(f"'{path}' is no array of one number") from error
-    if value.size != 1 or not 0 <= float(value.reshape(-1)[0]) <= 1:
-        raise ValueError(f"'{path}' holds {value.size} numbers; a judgement is one fraction in [0, 1]")
-    return float(value.reshape(-1)[0])
+    if len(numbers) != 1 or not 0 <= numbers[0] <= 1:
+        raise ValueError(f"'{path}' holds {value.size} values; a judgement is one fraction in [0, 1]")
+    return numbers[0]
 
 
 def _table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -188,6 +193,9 @@ def _table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     lacking = [name for name in columns if not rows or name not in rows[0]]
     if lacking:
         raise ValueError(f"'{path}' has no column {', '.join(lacking)}" if rows else f"'{path}' has no row")
+    short = next((n for n, row in enumerate(rows) if None in row or None in row.values()), None)
+    if short is not None:
+        raise ValueError(f"line {short + 2} of '{path}' has more or fewer fields than its first one")
     return rows
 
 
