@@ -40,14 +40,21 @@ def _neighbours(node: Mapping[str, Any]) -> list[str]:
     faults = [f"neighbours.k is {node['k']}; it must be at least 1"] if node["k"] < 1 else []
     if not node["temperature"] > 0:
         faults.append(f"neighbours.temperature is {node['temperature']}; it must be above 0")
+    if node["false_positive_rate"] is not None:
+        faults += _rate("neighbours", node["false_positive_rate"])
+        if node["positive"] is None:
+            faults.append("neighbours.false_positive_rate: of which class? say neighbours.positive=CLASS")
     return faults
 
 
 def _filtering(node: Mapping[str, Any]) -> list[str]:
-    rate = node["false_positive_rate"]
+    return _rate("filtering", node["false_positive_rate"])
+
+
+def _rate(question: str, rate: float) -> list[str]:
     if 0 < rate < 1:
         return []
-    return [f"filtering.false_positive_rate is {rate}; it is a share of pictures between 0 and 1, such as 0.01"]
+    return [f"{question}.false_positive_rate is {rate}; it is a share of pictures between 0 and 1, such as 0.01"]
 
 
 _OF = {"choice": lambda node: [], "retrieval": _retrieval, "neighbours": _neighbours, "filtering": _filtering}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -139,7 +140,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
 
 
 def _stand_in(rows: Sequence[Result], priors: Sequence[dict[str, Any]]) -> bool:
-    return any(r.dataset == "digits" for r in rows) or any(prior["stand_in"] for prior in priors)
+    return any(re.match("digits?(-|$)", r.dataset) for r in rows) or any(prior["stand_in"] for prior in priors)
 
 
 def _table(threat: Threat, found: Sequence[HeadlineRow]) -> dict[str, Any]:

@@ -50,7 +50,10 @@ class NeighboursConfig:
         k: neighbours that vote.
         votes: ``majority``, or ``distance``: each counts exp(cosine / temperature).
         temperature: of those votes and of the soft margin that attacks ascend.
-        positive: class whose misses and false alarms are told; null tells none.
+        positive: class that is to be detected among all others; its misses and false alarms are told.  null asks for
+            every class and tells none.
+        false_positive_rate: the answer is ``positive`` beyond the threshold that so many of the other tuning pictures
+            exceed (``tune_split``, clean), of the soft margin instead of votes; null asks which side is ahead.
         blur: write and show pictures of the positive class blurred only.
     """
 
@@ -61,6 +64,7 @@ class NeighboursConfig:
     votes: Literal["majority", "distance"] = "majority"
     temperature: float = 0.01
     positive: str | None = None
+    false_positive_rate: float | None = None
     blur: bool = True
 
 

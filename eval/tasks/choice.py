@@ -27,11 +27,13 @@ class ChoiceQuestion(Question):
 
     Attributes:
         target: what an attacker may change.
-        soft: by key, the fraction of people who found the right one nearer.
+        soft: by key, the fraction of people who found the right one nearer; empty where only labels are known.
+        groups: by key, the part of the set; empty where there is one.
     """
 
     target: Target
     soft: dict[str, float]
+    groups: dict[str, str]
 
     def classifier(self, encoder: ImageEncoder, batch: ImageBatch) -> Choice:
         """Pixels that may be changed to cosines of left and right to the reference."""
@@ -39,14 +41,24 @@ class ChoiceQuestion(Question):
         return Choice(encoder, batch.beside, target=self.target)
 
     def measures(self, encoder: ImageEncoder, batch: ImageBatch, x: Tensor) -> Measures:
-        """How many people one agrees with, where their number is known; equal cosines agree with half of them."""
-        if not self.soft:
-            return {}
-        cosines = self.classifier(encoder, batch)(x)
-        right = torch.where(cosines[:, 0] == cosines[:, 1], 0.5, (cosines[:, 1] > cosines[:, 0]).double())
-        preferred = torch.tensor([self.soft[key] for key in batch.key], dtype=torch.float64)
-        agreeing = right.cpu() * preferred + (1 - right.cpu()) * (1 - preferred)
-        return {"soft_accuracy": agreeing.tolist()}
+        """How many people one agrees with, where their number is known, and whether one is right, by part of the set.
+
+        The first is the soft score of BAPPS: equal cosines agree with half of the people.  Hard accuracy is never mixed
+        with it, and stands in rows of its own.
+        """
+        found: Measures = {}
+        if not self.soft and len(set(self.groups.values())) < 2:
+            return found
+        cosines = self.classifier(encoder, batch)(x).cpu()
+        if self.soft:
+            right = torch.where(cosines[:, 0] == cosines[:, 1], 0.5, (cosines[:, 1] > cosines[:, 0]).double())
+            preferred = torch.tensor([self.soft[key] for key in batch.key], dtype=torch.float64)
+            found["soft_accuracy"] = (right * preferred + (1 - right) * (1 - preferred)).tolist()
+        hits = (cosines.argmax(dim=1) == batch.y.cpu()).double().tolist()
+        for part in sorted(set(self.groups.values())):
+            pairs = zip(batch.key, hits, strict=True)
+            found[f"accuracy_{part}"] = [hit if self.groups[key] == part else None for key, hit in pairs]
+        return found
 
 
 class ChoiceTask(Task):
@@ -79,7 +91,9 @@ class ChoiceTask(Task):
 
     def question(self, encoder: ImageEncoder) -> ChoiceQuestion:
         """Left or right?"""
-        return ChoiceQuestion(self.target, dict(self.whole.soft()))
+        groups = self.whole.groups()
+        there = {key: groups[key] for key in self.source.keys} if groups else {}
+        return ChoiceQuestion(self.target, dict(self.whole.soft()), there)
 
     def threat(self, threat: Threat) -> Threat:
         """``eps`` holds for each picture that may be changed."""

@@ -18,7 +18,8 @@ from eval.tasks.base import Measures, Question, Task
 from eval.tasks.embedding import embed_source
 from eval.tasks.neighbours import HeadClassifier
 from eval.tasks.retrieval import PROTOCOL
-from modules.defenses.gates import cut_at, images_needed
+from eval.tasks.tuned import tuning_pictures
+from modules.defenses.gates import cut_at
 from modules.encoders.base import ImageEncoder
 from modules.perceptual.retrieval import Gallery
 
@@ -74,9 +75,6 @@ class FilteringTask(Task):
         wanted: tuning pictures that are to be let in, none of which is judged.
         config: the rate of false alarms.
         resolution: side in pixels of the pictures.
-
-    Raises:
-        ValueError: too few tuning pictures for the rate.
     """
 
     name = "filtering"
@@ -96,12 +94,6 @@ class FilteringTask(Task):
         self.dataset, self.source, self.tuning = dataset, source, None
         self.reference, self.wanted, self.config = reference, wanted, config
         self.resolution, self.part = resolution, range(len(source))
-        rate = config.false_positive_rate
-        if len(wanted) < images_needed(rate):
-            raise ValueError(
-                f"a false-positive rate of {rate:g} needs {images_needed(rate):,} tuning pictures or more, and "
-                f"'{wanted.name}' has {len(wanted):,}; add some, or raise filtering.false_positive_rate"
-            )
 
     @property
     def classes(self) -> list[str]:
@@ -150,29 +142,18 @@ def filtering_task(name: str, config: TaskConfig, image_size: int, *, shuffle: b
     said = config.filtering
     assert said is not None
     try:
-        if config.tune_split == config.split:
-            raise ValueError(f"tune_split is {config.split}, which is judged; the threshold needs other pictures")
         reference = open_reference(said.reference, said.reference_split, image_size)
-        judged, tuned = (open_labelled(config.shards, split, image_size) for split in (config.split, config.tune_split))
-        if _same(judged, tuned):
-            raise ValueError(
-                f"'{config.shards}' has no folder '{config.tune_split}'; the threshold needs other pictures"
-            )
+        judged = open_labelled(config.shards, config.split, image_size)
+        rate, key = said.false_positive_rate, "filtering.false_positive_rate"
+        tuned = tuning_pictures(config, judged, image_size, rate=rate, key=key, unwanted=said.positive)
         if said.positive is None:
             unwanted: ImageSource = NearCopies(reference)
         else:
             unwanted = of_class(judged, said.positive)
-            judged, tuned = (of_class(source, said.positive, others=True) for source in (judged, tuned))
+            judged = of_class(judged, said.positive, others=True)
             reference = of_class(reference, said.positive) if said.positive in reference.classes else reference
         both = LabelledSources([judged, unwanted], CLASSES, name=config.shards)
         source = choose_images(both, config.limit, shuffle=shuffle)
         return FilteringTask(name, source, reference, tuned, said, resolution=image_size)
     except ValueError as error:
         raise ConfigError(f"tasks.{name}: {error}") from error
-
-
-def _same(judged: ImageSource, tuned: ImageSource) -> bool:
-    """Whether two splits are one folder, taken as it is."""
-    listings = [getattr(source, "listing", None) for source in (judged, tuned)]
-    paths = [getattr(getattr(listing, "picture", None), "paths", None) for listing in listings]
-    return paths[0] is not None and paths[0] == paths[1]

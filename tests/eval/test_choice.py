@@ -67,6 +67,25 @@ def test_with_judges_of_many_minds_the_soft_score_differs_as_documented(
     assert found["none", "none", "soft_accuracy"] == pytest.approx((0.7 + 0.6) / 2)
 
 
+def test_both_tests_of_nights_stand_beside_their_mean_weighted_by_size(
+    clip: CLIP, planned: Planned, tmp_path: Path
+) -> None:
+    for name, shade in (("a", 30), ("b", 40), ("c", 220)):
+        picture = Image.new("RGB", (32, 32), (26, 26, 26))
+        picture.paste((shade, shade, shade), (4, 4, 20, 28))
+        picture.save(tmp_path / f"{name}.png")
+    rows = ["id,votes,right_vote,ref_path,left_path,right_path,split,is_imagenet"]
+    for n, (right, imagenet) in enumerate([(0, True), (0, False), (1, False), (1, False)]):  # left is right
+        rows.append(f"{n},6,{right},a.png,b.png,c.png,test,{imagenet}")
+    (tmp_path / "data.csv").write_text("\n".join(rows) + "\n")
+    found = values(clip, planned(f"tasks={{own: {{shards: {tmp_path}, choice: {{}}}}}}", *SMALL, "defenses={none: {}}"))
+    clean = {metric: value for (_, attack, metric), value in found.items() if attack == "none"}
+    assert clean["accuracy_test_imagenet"] == 1.0
+    assert clean["accuracy_test_no_imagenet"] == pytest.approx(1 / 3)
+    assert clean["clean_accuracy"] == pytest.approx((1 * 1.0 + 3 * 1 / 3) / 4)
+    assert {("none", "worst", f"accuracy_test_{part}") for part in ("imagenet", "no_imagenet")} <= found.keys()
+
+
 def test_gates_are_not_asked_about_several_pictures_at_once(clip: CLIP, planned: Planned) -> None:
     gated = ("defenses={none: {}, ttc: {steps: 1}}", "views=[adaptive, gate]")
     views = {}

@@ -19,7 +19,7 @@ from eval.outcomes import Cell
 from eval.plan import Plan
 from eval.report import build_report
 from eval.rows import Subject
-from eval.tasks.neighbours import NeighboursTask
+from eval.tasks.neighbours import NeighboursQuestion, NeighboursTask
 from modules.encoders.clip import CLIP
 from modules.encoders.tiny import load_tiny
 from modules.perceptual.metric import unit
@@ -67,7 +67,7 @@ def test_the_vote_is_that_of_the_nearest_examples(clip: CLIP, planned: Planned, 
         votes = task.question(clip.image).classifier(clip.image, batch)(batch.x).argmax(dim=1)
     for row in range(8):
         labels = [examples[i].y for i in near[row].argsort(descending=True)[:3].tolist()]
-        assert int(votes[row]) == int(sum(labels) > 1)
+        assert int(votes[row]) == int(sum(labels) < 2)  # answer 1 is "one", the examples' class 0
 
 
 def test_an_attack_on_the_original_encoder_is_told_in_a_column_of_its_own(planned: Planned, pool: Path) -> None:
@@ -97,7 +97,7 @@ def test_no_picture_of_the_positive_class_is_written_plainly(
     labels = json.loads((tmp_path / "examples.json").read_text())[0]["label"]
     for name, pictures in load_file(tmp_path / "examples.safetensors").items():
         for label, picture, raw in zip(labels, pictures, batch.x, strict=True):
-            if label == 0:  # "one" comes before "zero"
+            if label == 1:  # what is to be detected comes last
                 patches = blurred(raw[None], [True])[0]
                 assert (picture - patches).abs().max() < 0.15 and (picture - raw).abs().max() > 0.2
             elif name.endswith("clean"):
@@ -117,6 +117,57 @@ def test_examples_that_teach_nothing_are_refused_in_one_line(planned: Planned, p
         (TASK.replace("positive: one", "positive: unsafe") % (pool, "null", pool, ""), "'unsafe' is none of the"),
         (TASK % (pool, "null", tmp_path, ""), "holds no class folders"),
         (TASK.replace("k: 3", "k: 0") % (pool, "null", pool, ""), r"neighbours\.k is 0"),
+    ):
+        with pytest.raises(ConfigError, match=told) as error:
+            planned(said, *SMALL)
+        assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folders(tmp_path_factory.mktemp("three"), {"train": 5, "tune": 6, "test": 3}, classes=3)
+
+
+def test_a_class_is_detected_among_all_others_together(clip: CLIP, planned: Planned, three: Path) -> None:
+    (task,) = planned(TASK % (three, "null", three, "votes: distance"), *SMALL, "tasks.nsfw.limit=null").tasks
+    assert isinstance(task, NeighboursTask) and task.classes == ["any other class", "one"]
+    assert task.origin["examples"] == {"any other class": 10, "one": 5}
+    batch = next(task.batches(9))
+    assert batch.y.tolist() == [int(key.startswith("one/")) for key in batch.key]
+    logits = task.question(clip.image).classifier(clip.image, batch)(batch.x)
+    assert logits.shape == (9, 2)
+
+
+@pytest.mark.parametrize("head", ["head: knn", "head: linear_probe"])
+def test_the_threshold_lets_so_many_other_tuning_pictures_beyond_and_stays_under_attack(
+    clip: CLIP, planned: Planned, three: Path, head: str
+) -> None:
+    said = TASK % (three, "null", three, f"{head}, false_positive_rate: 0.2")
+    plan = planned(said, *SMALL, "tasks.nsfw.limit=null", "examples=0")
+    (task,) = plan.tasks
+    assert isinstance(task, NeighboursTask) and task.tuned is not None
+    assert not set(task.tuned.keys) & set(task.source.keys) and len(task.tuned) == 12
+    question = task.question(clip.image)
+    assert isinstance(question, NeighboursQuestion)
+    pictures = torch.stack([task.tuned[i].x for i in range(12)])
+    with torch.no_grad():
+        margins = question.smooth(clip.image(pictures)).diff(dim=1).flatten()
+        assert int((margins > question.threshold).sum()) == 1  # of 13 exchangeable ones 2 may: 1 of these, and the next
+        batch = next(task.batches(9))
+        flagged = question.smooth(clip.image(batch.x)).diff(dim=1).flatten() > question.threshold
+    found = judged(clip, plan)
+    told = found.outcomes["nsfw"].measures[Cell("none")]
+    seen = [miss == 0.0 if miss is not None else bool(alarm) for miss, alarm in zip(*told.values(), strict=True)]
+    assert seen == flagged.tolist()
+    assert all("threshold at 20 % false positives" in row.qualifier for row in found.results)
+
+
+def test_a_threshold_that_cannot_be_set_is_told_in_one_line(planned: Planned, three: Path, pool: Path) -> None:
+    for said, told in (
+        (TASK % (three, "null", three, "false_positive_rate: 0.01"), "needs 99 tuning pictures or more"),
+        (TASK % (three, "null", three, "false_positive_rate: 2"), r"neighbours\.false_positive_rate is 2"),
+        (TASK.replace("positive: one, %s", "false_positive_rate: 0.2") % (three, "null", three), "of which class"),
+        (TASK % (pool, "null", pool, "false_positive_rate: 0.2"), "holds no class folders"),
     ):
         with pytest.raises(ConfigError, match=told) as error:
             planned(said, *SMALL)

@@ -53,3 +53,17 @@ def test_the_table_holds_the_last_step_once(run: Path) -> None:
     assert [one.metric for one in found] == ["average precision", "recall at 1"]
     assert all(one.clean.step == 9 and one.worst is not None and one.worst.attack == "worst" for one in found)
     assert measured_table([row for row in rows if row.metric.endswith("accuracy")]) is None
+
+
+def test_attacks_on_the_original_encoder_have_a_column_where_there_are_any(run: Path) -> None:
+    rows = [row for row in read_results(run / "results.jsonl") if row.metric == "recall_at_1"]
+    assert all(one.original is None for one in measured(rows))
+    (adaptive,) = (row for row in rows if row.view == "adaptive")
+    past = [replace(adaptive, view="original", attack=name, value=value) for name, value in (("a", 0.5), ("b", 0.4))]
+    (found,) = measured([*rows, *past])
+    assert found.original is past[1]  # of what is good, the least
+    alarms = [replace(row, metric="false_positive") for row in (*rows, *past)]
+    (found,) = measured(alarms)
+    assert found.original is not None and found.original.value == 0.5  # of what is bad, the most
+    table = measured_table(alarms)
+    assert table is not None and [column.header for column in table.columns][3] == "on the original"
