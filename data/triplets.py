@@ -26,8 +26,8 @@ class Triplets:
 
     Attributes:
         keys: N unique names.
-        labels: N: 0 where the left picture is nearer, 1 where the right one is.
-        picture: (index, 0 reference | 1 left | 2 right) -> picture.
+        labels: N: 0 where the left picture is nearer, 1 where the right one is; or the place of the odd one out.
+        picture: (index, 0 reference | 1 left | 2 right) -> picture; of odd ones out, first to third.
         soft: N fractions of people who found the right one nearer; empty where only labels are known.
         groups: N names of parts of the set, such as a test split or a kind of distortion; empty where there is one.
         layout: in words, for the record.
@@ -50,6 +50,7 @@ class TripletImages(ImageSource):
         framing: ``crop`` or ``squash``.
         interpolation: filter of the scaling.
         name: for reports.
+        classes: names of the answers.
     """
 
     def __init__(
@@ -60,8 +61,9 @@ class TripletImages(ImageSource):
         framing: Framing = "crop",
         interpolation: Interpolation = "bicubic",
         name: str,
+        classes: tuple[str, ...] = CLASSES,
     ) -> None:
-        super().__init__(name=name, keys=triplets.keys, classes=CLASSES, templates=())
+        super().__init__(name=name, keys=triplets.keys, classes=classes, templates=())
         self.triplets, self.image_size, self.framing = triplets, image_size, framing
         self.interpolation: Interpolation = interpolation
         lengths = {len(triplets.labels), len(triplets.soft or triplets.labels), len(triplets.groups or triplets.labels)}
@@ -88,7 +90,7 @@ class TripletImages(ImageSource):
                 return squash(image, self.image_size, self.interpolation)
             return resize_and_crop(image, self.image_size, interpolation=self.interpolation)
         except DecodeError as error:
-            where = f"the {('reference', *CLASSES)[which]} of {self.keys[index]} of '{self.name}'"
+            where = f"the {('reference', *self.classes)[-3:][which]} of {self.keys[index]} of '{self.name}'"
             raise DecodeError(error.reason, f"{error.detail}; {where}" if error.detail else where) from error
 
 

@@ -30,11 +30,14 @@ class ChoiceConfig:
     """Two-alternative forced choice, instead of classification: ``shards`` names triplets of pictures.
 
     Attributes:
+        ask: ``nearer``, which of two is nearer to the reference; ``odd_one_out``, which of three is outside the most
+            similar pair (THINGS; reference is then the first picture, the alternatives are the others).
         target: what an attacker may change: the reference, both alternatives, or all; ``eps`` holds for each picture.
         framing: ``crop`` cuts the centre out, ``squash`` scales the whole picture.
         interpolation: filter of the scaling.
     """
 
+    ask: Literal["nearer", "odd_one_out"] = "nearer"
     target: Literal["reference", "alternatives", "all"] = "reference"
     framing: Literal["crop", "squash"] = "crop"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"

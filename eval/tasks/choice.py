@@ -12,25 +12,29 @@ from configs.files import ConfigError
 from configs.schema import TaskConfig
 from configs.schema.evaluation import ChoiceConfig
 from data.batches import ImageBatch
+from data.layouts.odd_one_out import ODD_CLASSES, open_odd_one_out
 from data.layouts.triplet_files import open_triplets
 from data.source import ImageSource, choose_images
 from data.triplets import CLASSES, TripletImages
 from eval.tasks.base import Measures, Question, Task
 from modules.encoders.base import ImageEncoder
 from modules.perceptual.choice import PERTURBED, Choice, Target, perturbed, threat_of
+from modules.perceptual.odd_one_out import OddOneOut
 from modules.perturb.threat import Threat
 
 
 @dataclass(frozen=True)
 class ChoiceQuestion(Question):
-    """Left or right?
+    """Left or right, or which one is the odd one?
 
     Attributes:
+        kind: of the classifier that answers.
         target: what an attacker may change.
         soft: by key, the fraction of people who found the right one nearer; empty where only labels are known.
         groups: by key, the part of the set; empty where there is one.
     """
 
+    kind: type[Choice]
     target: Target
     soft: dict[str, float]
     groups: dict[str, str]
@@ -38,7 +42,7 @@ class ChoiceQuestion(Question):
     def classifier(self, encoder: ImageEncoder, batch: ImageBatch) -> Choice:
         """Pixels that may be changed to cosines of left and right to the reference."""
         assert batch.beside is not None, "a choice needs the other pictures"
-        return Choice(encoder, batch.beside, target=self.target)
+        return self.kind(encoder, batch.beside, target=self.target)
 
     def measures(self, encoder: ImageEncoder, batch: ImageBatch, x: Tensor) -> Measures:
         """How many people one agrees with, where their number is known, and whether one is right, by part of the set.
@@ -71,9 +75,9 @@ class ChoiceTask(Task):
         whole: the source that ``source`` is a choice of.
     """
 
-    name = "2afc"
-
     def __init__(self, dataset: str, source: ImageSource, config: ChoiceConfig, whole: TripletImages) -> None:
+        self.odd = config.ask == "odd_one_out"
+        self.name = "odd-one-out" if self.odd else "2afc"
         self.dataset, self.source, self.tuning = dataset, source, None
         self.target: Target = config.target
         self.whole, self.part = whole, range(len(source))
@@ -81,8 +85,8 @@ class ChoiceTask(Task):
 
     @property
     def classes(self) -> list[str]:
-        """Left and right."""
-        return list(CLASSES)
+        """Left and right; or first, second and third."""
+        return self.whole.classes
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -93,7 +97,7 @@ class ChoiceTask(Task):
         """Left or right?"""
         groups = self.whole.groups()
         there = {key: groups[key] for key in self.source.keys} if groups else {}
-        return ChoiceQuestion(self.target, dict(self.whole.soft()), there)
+        return ChoiceQuestion(OddOneOut if self.odd else Choice, self.target, dict(self.whole.soft()), there)
 
     def threat(self, threat: Threat) -> Threat:
         """``eps`` holds for each picture that may be changed."""
@@ -121,9 +125,14 @@ def choice_task(name: str, config: TaskConfig, image_size: int, *, shuffle: bool
     choice = config.choice
     assert choice is not None
     try:
-        found = open_triplets(config.shards, config.split)
+        odd = choice.ask == "odd_one_out"
         whole = TripletImages(
-            found, image_size, framing=choice.framing, interpolation=choice.interpolation, name=config.shards
+            (open_odd_one_out if odd else open_triplets)(config.shards, config.split),
+            image_size,
+            framing=choice.framing,
+            interpolation=choice.interpolation,
+            name=config.shards,
+            classes=ODD_CLASSES if odd else CLASSES,
         )
     except ValueError as error:
         raise ConfigError(f"tasks.{name}: {error}") from error

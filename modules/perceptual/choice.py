@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -48,16 +48,16 @@ class Choice:
         """[B, k * 3, H, W] what an attacker may change, unchanged."""
         return perturbed(self.triplets, self.target)
 
-    def of(self, index: Tensor) -> Choice:
+    def of(self, index: Tensor) -> Self:
         """The choices at ``index`` [B'] int64."""
         if not getattr(self.encoder, "random", False):
             self._embed_fixed()  # here, where it serves all that follow
-        chosen = Choice(self.encoder, self.triplets[index], target=self.target)
+        chosen = type(self)(self.encoder, self.triplets[index], target=self.target)
         chosen._fixed = None if self._fixed is None else self._fixed[index]
         return chosen
 
     def __call__(self, x: Tensor) -> Tensor:
-        """[B, 2] cosines of left and right to the reference, of the changed pixels x [B, k * 3, H, W]."""
+        """[B, K] what ``answers`` says of the triplets with the changed pixels x [B, k * 3, H, W]."""
         fixed = self._embed_fixed()
         moving = PERTURBED[self.target]
 
@@ -67,10 +67,14 @@ class Choice:
                 images[number] = unit(z).unflatten(0, (-1, len(moving)))[:, column]
             for column, number in enumerate(n for n in range(3) if n not in moving):
                 images[number] = fixed[:, column]
-            return torch.stack([(images[0] * images[1]).sum(-1), (images[0] * images[2]).sum(-1)], dim=1)
+            return self.answers(images)
 
         with noise.parts(moving):
             return self.encoder.logits(apart(x, len(moving)), head)
+
+    def answers(self, images: list[Tensor]) -> Tensor:
+        """[B, 2] cosines of left and right to the reference, of the three images' embeddings [B, D] of length 1."""
+        return torch.stack([(images[0] * images[1]).sum(-1), (images[0] * images[2]).sum(-1)], dim=1)
 
     def with_pixels(self, x: Tensor) -> Tensor:
         """[B, 3, 3, H, W] the triplets with the changed pixels x [B, k * 3, H, W] in their places."""

@@ -100,3 +100,21 @@ def test_gates_are_not_asked_about_several_pictures_at_once(clip: CLIP, planned:
 def test_triplets_that_cannot_be_read_are_told_with_the_task(planned: Planned) -> None:
     with pytest.raises(ConfigError, match=r"tasks\.gone: no folder of triplets at 'nowhere'"):
         planned("tasks={gone: {shards: nowhere, choice: {}}}")
+
+
+def test_the_odd_one_is_outside_the_most_similar_pair(clip: CLIP, planned: Planned) -> None:
+    odd = "tasks={odd: {shards: digit-odd-ones, limit: 30, choice: {ask: odd_one_out, target: all}}}"
+    plan = planned(odd, *SMALL, "defenses={none: {}}")
+    (task,) = plan.tasks
+    assert (task.name, task.classes, task.images) == ("odd-one-out", ["first", "second", "third"], 3)
+    metric, hits = PerceptualMetric(clip.image), []
+    for batch in task.batches(30):
+        assert batch.beside is not None
+        for triplet, label in zip(batch.beside, batch.y.tolist(), strict=True):
+            with torch.no_grad():
+                far = metric.pairwise(triplet, triplet)
+            apart = {2: far[0, 1], 1: far[0, 2], 0: far[1, 2]}
+            hits.append(min(apart, key=lambda place: float(apart[place])) == label)
+    found = values(clip, plan)
+    assert found["none", "none", "clean_accuracy"] == sum(hits) / 30 > 0.8
+    assert found["none", "worst", "robust_accuracy"] < 0.5
