@@ -7,6 +7,11 @@ from typing import Any
 
 QUESTIONS = ("choice", "retrieval", "neighbours", "filtering")
 
+RCLIP_NIGHTS = "rclip-nights"
+_WHOLE = {"split": "test", "limit": None}
+_REFERENCE = {"ask": "nearer", "target": "reference"}
+_APGD = {"name": "apgd", "loss": "margin", "steps": 100}
+
 
 def task_faults(tree: Mapping[str, Any]) -> list[str]:
     """One line per fault.
@@ -23,6 +28,25 @@ def task_faults(tree: Mapping[str, Any]) -> list[str]:
         if asked and task.get("dataset") is not None:
             faults.append(f"{where}.dataset names a set of the catalog, which is for classification; leave it out")
         faults += [f"{where}.{fault}" for question in asked for fault in _OF[question](task[question])]
+    return faults + (_preset_faults(tree) if tree.get("protocol") == RCLIP_NIGHTS else [])
+
+
+def _preset_faults(tree: Mapping[str, Any]) -> list[str]:
+    """What makes the numbers others than those of the preset, so that they must not bear its name."""
+    remedy = f"leave it as it is, or call it otherwise with protocol=NAME"
+    faults = []
+    for name, task in tree["tasks"].items():
+        told = {**(task.get("choice") or {"ask": "classes"}), **{key: task[key] for key in _WHOLE}}
+        different = [key for key, value in (_WHOLE | _REFERENCE).items() if told.get(key) != value]
+        faults += [f"tasks.{name}: {key} is not that of {RCLIP_NIGHTS}; {remedy}" for key in different]
+    said = [{"name": name, **(node or {})} for name, node in tree["attacks"].items()]
+    if not any(one | _APGD == one for one in said):
+        faults.append(
+            f"attacks: none is APGD on the margin with 100 steps and one start, as {RCLIP_NIGHTS} has it; {remedy}"
+        )
+    threat = tree["threat"]["norm"], round(float(tree["threat"]["eps"]), 4)
+    if threat not in (("linf", round(4 / 255, 4)), ("l2", 3.0)):
+        faults.append(f"threat: {RCLIP_NIGHTS} is linf 4/255 or l2 3; {remedy}")
     return faults
 
 

@@ -17,6 +17,7 @@ FILES = sorted(RECIPES.rglob("*.yaml"))
 UNSAID = {  # what a recipe for one's own data leaves to its user
     "checkpoint": ["tasks.imagenet.shards"],
     "nights": ["tasks.nights.shards"],
+    "rclip-nights": ["tasks.nights.shards"],
     "things": ["tasks.things.shards"],
     "retrieval_revisited": ["tasks.roxford5k.shards", "tasks.rparis6k.shards"],
     "nsfw": ["tasks.nsfw.shards", "tasks.nsfw.neighbours.examples"],
