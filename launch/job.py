@@ -42,8 +42,10 @@ def run_job(
 
 def _told_later(kind: str, recipe: str, overrides: Sequence[str]) -> list[str]:
     """A dry run needs no data and no file to go on from: where none is said, a placeholder stands in."""
-    later = [] if kind == "evaluate" else ["data.shards"]
-    later += ["init"] if read_recipe(kind, recipe).get("init") == "???" else []
+    recipes = read_recipe(kind, recipe)
+    data = recipes.get("data") or {}
+    later = [] if kind == "evaluate" or data.get("shards") not in (None, "???") else ["data.shards"]
+    later += ["init"] if recipes.get("init") == "???" else []
     said = [text.partition("=")[0] for text in overrides]
     return [*overrides, *(f"{key}={NOT_SAID}" for key in later if key not in said)]
 

@@ -91,7 +91,22 @@ def build_perceptual(config: PerceptualConfig, encoder: ImageEncoder) -> Percept
     Raises:
         ValueError: the tower has nothing that LoRA could stand beside.
     """
-    started_from = fingerprint(encoder)
+    return training_around(config, encoder, identity=_identity(config, fingerprint(encoder)))
+
+
+def training_around(
+    config: PerceptualConfig, encoder: ImageEncoder, *, identity: dict[str, Any] | None = None
+) -> PerceptualTraining:
+    """The LightningModule of a recipe around any encoder, also one without values.
+
+    Args:
+        config: of the recipe.
+        encoder: frozen here; the recipe's method stands behind or beside it.
+        identity: plain values that say what the weights are.
+
+    Raises:
+        ValueError: the tower has nothing that LoRA could stand beside.
+    """
     with torch.random.fork_rng(devices=[]):  # first weights are the recipe's, whatever was drawn before
         torch.manual_seed(config.seed)
         tuned = METHODS.build(config.method, encoder=encoder)
@@ -105,7 +120,7 @@ def build_perceptual(config: PerceptualConfig, encoder: ImageEncoder) -> Percept
         margin=config.margin,
         target=config.target,
         seed=config.seed,
-        identity=_identity(config, started_from),
+        identity=identity,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import pytorch_lightning as pl
@@ -18,6 +18,7 @@ from modules.counting import flops_of, on_meta
 from modules.encoders.base import ImageEncoder, frozen
 from modules.lightning.finetuning import AdversarialFineTuning
 from modules.lightning.optim import OptimizerSettings
+from modules.lightning.perceptual_training import PerceptualTraining
 from modules.lightning.prior_training import PriorTraining
 from modules.prior.diffusion import DiffusionPrior
 
@@ -114,6 +115,23 @@ def forward_flops(tower: ImageEncoder) -> int:
         return flops_of(lambda: tower.encode_image(x))
 
 
+def triplets(count: int, size: int, device: str = "cpu") -> ImageBatch:
+    """Grey triplets with names and labels."""
+    grey = images(count, size, device)
+    return replace(grey, beside=torch.full((count, 2, 3, size, size), 0.5, device=device))
+
+
+def triplet_passes(module: PerceptualTraining) -> Passes:
+    """The passes of a triplet's pictures in a step, counted while the module's own attack works on a stand-in."""
+    if module.attack is None:
+        return Passes(reference=0, forward=0, gradient=0)
+    batch, stand_in = triplets(1, StandIn().image_size), StandIn()
+    around = PerceptualTraining(stand_in, module.attack, settings=OptimizerSettings(), target=module.target)
+    with counted(stand_in) as attack:
+        around.perturb(torch.cat([batch.x[:, None], cast(Tensor, batch.beside)], dim=1), batch.y, batch.key, 0)
+    return Passes(reference=0, forward=attack.forwards - attack.backwards, gradient=attack.backwards)
+
+
 def prior_loss_flops(prior: DiffusionPrior, *, states: int) -> int:
     """Operations of the loss of one pair, forwards and backwards.
 
@@ -142,6 +160,8 @@ def sample_flops(module: pl.LightningModule, *, targets: bool = False) -> float 
         try:
             if isinstance(module, AdversarialFineTuning):
                 return _finetuning_flops(module, targets)
+            if isinstance(module, PerceptualTraining):
+                return _perceptual_flops(module)
             return _prior_flops(module) if isinstance(module, PriorTraining) else None
         except Exception as error:  # a training is not ended by what only measures it
             log.warning("operations cannot be counted, so perf/tflops is left out: %s", error)
@@ -159,6 +179,11 @@ def _finetuning_flops(module: AdversarialFineTuning, targets: bool) -> float:
     each = pass_flops(on_meta(original).train().requires_grad_(True))
     references = 0.0 if targets else passes.reference
     return (references + passes.forward) * each.forward + passes.gradient * each.gradient + each.update
+
+
+def _perceptual_flops(module: PerceptualTraining) -> float:
+    passes, each = triplet_passes(module), pass_flops(on_meta(module.encoder))
+    return passes.forward * each.forward + passes.gradient * each.gradient + 3 * each.update
 
 
 def _prior_flops(module: PriorTraining) -> float:

@@ -11,17 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from configs.files import ConfigError
-from configs.schema import FinetuneConfig, PriorConfig
+from configs.schema import FinetuneConfig, PerceptualConfig, PriorConfig
 from eval.progress import Ticker
 from launch.forecast.diffusion import loss, prior_of
 from launch.forecast.finetuning import module_of, tower_of
-from train.work import images
+from launch.forecast.triplets import bare_tower
+from train.perceptual import training_around
+from train.work import images, triplets
 
 _STEPS = 3
 M = TypeVar("M", bound=nn.Module)
+Trained = FinetuneConfig | PerceptualConfig | PriorConfig
+"""Recipes whose training is forecast."""
 
 
-def measured_rate(config: FinetuneConfig | PriorConfig, samples: int) -> tuple[float, str]:
+def measured_rate(config: Trained, samples: int) -> tuple[float, str]:
     """Samples per second on one device here, the quickest of a few steps after one that warms up, and its name.
 
     Reading data, talking to other processes and judging checkpoints are left out.
@@ -60,7 +64,7 @@ def _quickest(step: Callable[[], None], device: torch.device, ticker: Ticker) ->
     return best
 
 
-def _step_of(config: FinetuneConfig | PriorConfig, samples: int, device: torch.device) -> Callable[[], None]:
+def _step_of(config: Trained, samples: int, device: torch.device) -> Callable[[], None]:
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(config.trainer.precision)
     trained, forward = _forward_of(config, samples, device)
     optimizer = torch.optim.AdamW([p for p in trained.parameters() if p.requires_grad], lr=1e-9)
@@ -75,12 +79,14 @@ def _step_of(config: FinetuneConfig | PriorConfig, samples: int, device: torch.d
     return step
 
 
-def _forward_of(
-    config: FinetuneConfig | PriorConfig, samples: int, device: torch.device
-) -> tuple[nn.Module, Callable[[], Tensor]]:
+def _forward_of(config: Trained, samples: int, device: torch.device) -> tuple[nn.Module, Callable[[], Tensor]]:
     if isinstance(config, PriorConfig):
         prior = made_up(prior_of(config), device)
         return prior, lambda: loss(prior, config, samples, str(device))
+    if isinstance(config, PerceptualConfig):
+        tuning = training_around(config, made_up(bare_tower(config), device)).to(device)
+        some = triplets(samples, tuning.encoder.image_size, str(device))
+        return tuning.encoder, lambda: tuning.training_step(some, 0)
     module = module_of(config, made_up(tower_of(config), device))
     module.reference.to(device)
     batch = images(samples, module.encoder.image_size, str(device))

@@ -8,6 +8,7 @@ from launch.forecast.work import Work
 
 WAYS: dict[str, tuple[str, ...]] = {
     "finetune": ("ddp", "zero1", "zero2", "fsdp2"),
+    "perceptual": ("ddp",),
     "prior": ("ddp", "zero1", "zero2", "fsdp2", "zero3"),
 }
 LEFT_OUT = (

@@ -139,24 +139,21 @@ def forecast(recipe: str, words: Sequence[str], rates: Rates) -> Forecast:
 
 
 def kind_of(recipe: str) -> str:
-    """``finetune`` or ``prior``.
+    """``finetune``, ``perceptual`` or ``prior``.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: none of them.
     """
     if not recipe.endswith((".yaml", ".yml")):
         for kind in WAYS:
             if recipe in recipe_names(kind):
                 return kind
-        if recipe in recipe_names("perceptual"):
-            raise ConfigError(f"{recipe} trains a head or LoRA, which is not forecast; its first lines say its cost")
         known = [name for kind in WAYS for name in recipe_names(kind)]
         near = ", ".join(get_close_matches(recipe, known, n=4, cutoff=0.4) or known)
         raise ConfigError(f"no training has the recipe {recipe!r}; choose one of: {near}, or a .yaml file")
     said = read_recipe("finetune", recipe)
-    if "method" in said:
-        raise ConfigError(f"{recipe} trains a head or LoRA, which is not forecast; say perceptual --dry-run")
-    return "finetune" if "objective" in said else "prior"
+    telling = {"objective": "finetune", "method": "perceptual"}
+    return next((kind for key, kind in telling.items() if key in said), "prior")
 
 
 def _whole(words: Sequence[str]) -> list[str]:
@@ -193,6 +190,10 @@ def _work(kind: str, config: Any) -> Work:
         from launch.forecast.finetuning import finetuning_work
 
         return finetuning_work(config)
+    if kind == "perceptual":
+        from launch.forecast.triplets import perceptual_work
+
+        return perceptual_work(config)
     from launch.forecast.diffusion import prior_work
 
     return prior_work(config)

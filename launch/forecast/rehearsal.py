@@ -13,17 +13,20 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from configs.files import ConfigError
-from configs.schema import FinetuneConfig, PriorConfig
+from configs.schema import FinetuneConfig, PerceptualConfig, PriorConfig
 from launch.forecast.diffusion import loss, prior_of
 from launch.forecast.finetuning import module_of, tower_of
+from launch.forecast.measure import Trained
 from launch.forecast.shares import equal_shares
+from launch.forecast.triplets import bare_tower
 from modules.counting import imaginary, imagined
 from modules.encoders.tiny import load_tiny
 from modules.lightning.sharding import shard
-from train.work import images
+from train.perceptual import training_around
+from train.work import images, triplets
 
 
-def rehearse(config: FinetuneConfig | PriorConfig, processes: int, way: str) -> list[str]:
+def rehearse(config: Trained, processes: int, way: str) -> list[str]:
     """What was tried and held, in words.
 
     Args:
@@ -72,24 +75,29 @@ def pretended(processes: int) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def _step_without_values(config: FinetuneConfig | PriorConfig) -> None:
+def _step_without_values(config: Trained) -> None:
     """A pass forwards and backwards of the recipe's own model, on tensors without values."""
     if isinstance(config, FinetuneConfig):
         tower = tower_of(config)
         with imagined(config.trainer.precision):
             module = module_of(config, imaginary(tower))
             module.training_step(images(2, tower.image_size), 0).backward()
+    elif isinstance(config, PerceptualConfig):
+        tower = bare_tower(config)
+        with imagined(config.trainer.precision):
+            tuning = training_around(config, imaginary(tower))
+            tuning.training_step(triplets(2, tower.image_size), 0).backward()
     else:
         prior = prior_of(config)
         with imagined(config.trainer.precision):
             loss(imaginary(prior), config, 2, "cpu").backward()
 
 
-def _step_among(config: FinetuneConfig | PriorConfig, processes: int, way: str) -> None:
+def _step_among(config: Trained, processes: int, way: str) -> None:
     """A step of a small model with values, spread as the recipe says."""
     with torch.random.fork_rng(devices=[]), pretended(processes):
         torch.manual_seed(0)
-        step = _TinyFinetuning(config) if isinstance(config, FinetuneConfig) else _TinyPrior(config)
+        step = _tiny(config)
         if way == "fsdp2":
             mesh = dist.device_mesh.init_device_mesh("cpu", (processes,))
             shard(step.trained, mesh)
@@ -98,6 +106,12 @@ def _step_among(config: FinetuneConfig | PriorConfig, processes: int, way: str) 
         for _ in range(config.trainer.accumulate):
             model().backward()
         optimizer.step()
+
+
+def _tiny(config: Trained) -> _TinyFinetuning | _TinyPerceptual | _TinyPrior:
+    if isinstance(config, FinetuneConfig):
+        return _TinyFinetuning(config)
+    return _TinyPerceptual(config) if isinstance(config, PerceptualConfig) else _TinyPrior(config)
 
 
 class _TinyFinetuning(nn.Module):
@@ -112,6 +126,20 @@ class _TinyFinetuning(nn.Module):
 
     def forward(self) -> Tensor:
         return self.module.training_step(images(2, 32), 0)
+
+
+class _TinyPerceptual(nn.Module):
+    """The recipe's method and attack around the embedded model."""
+
+    trained: nn.Module
+
+    def __init__(self, config: PerceptualConfig) -> None:
+        super().__init__()
+        self.module = training_around(config, load_tiny().image)
+        self.trained = self.module.encoder
+
+    def forward(self) -> Tensor:
+        return self.module.training_step(triplets(2, 32), 0)
 
 
 class _TinyPrior(nn.Module):

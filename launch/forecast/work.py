@@ -35,6 +35,7 @@ class Work:
         sample_bytes: of a stored sample.
         assumed: how ``sample_bytes`` is known, in words.
         left_out: what the operations do not count, in words.
+        exported: numbers of the finished weights; None for those that are trained.
     """
 
     unit: str
@@ -47,6 +48,7 @@ class Work:
     sample_bytes: int
     assumed: str
     left_out: str
+    exported: int | None = None
 
     @property
     def flops(self) -> float:
@@ -61,4 +63,4 @@ class Work:
     @property
     def export_bytes(self) -> int:
         """Of the finished weights."""
-        return 4 * self.parameters
+        return 4 * (self.parameters if self.exported is None else self.exported)

@@ -20,7 +20,9 @@ launch_app = typer.Typer(
     ),
 )
 
-Kind = Annotated[str, typer.Argument(help="finetune, prior, pretrain, evaluate, embed or tune.", metavar="COMMAND")]
+Kind = Annotated[
+    str, typer.Argument(help="finetune, perceptual, prior, pretrain, evaluate, embed or tune.", metavar="COMMAND")
+]
 Words = Annotated[
     list[str],
     typer.Argument(help="Its recipe and key=value; before them the checkpoint, of an evaluation.", metavar="RECIPE..."),

@@ -86,6 +86,7 @@ def test_the_merged_encoder_sees_what_the_last_checkpoint_saw(lora: Any) -> None
         assert (module.encoder(x) - merged(x)).abs().max() < 1e-5 * merged(x).abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["lora_tiny", "mlp_tiny"])
 def test_a_killed_run_ends_as_if_nothing_had_happened(
     recipe: str, lora: Any, mlp: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -107,6 +108,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(
     assert same(weights, trained(tmp_path / "run", *said, recipe=recipe))
 
 
+@pytest.mark.slow
 def test_a_head_is_judged_behind_its_encoder_and_refused_behind_another(mlp: Any, lora: Any, tmp_path: Path) -> None:
     head = str(mlp[0] / "export" / "head.safetensors")
     clip, metadata = load_subject(ModelConfig("tiny", head=head))
@@ -126,6 +128,7 @@ def test_a_head_is_judged_behind_its_encoder_and_refused_behind_another(mlp: Any
         load_subject(ModelConfig("tiny", head=other))
 
 
+@pytest.mark.slow
 def test_where_the_best_is_kept_it_is_what_is_exported(tmp_path: Path) -> None:
     said = [*JUDGED, "optimizer.lr=0.03", f"trainer.keep_best={METRIC}", "trainer.keep=1"]
     weights = trained(tmp_path / "run", *said, recipe="mlp_tiny")
@@ -146,6 +149,7 @@ def test_a_run_does_not_go_on_from_another_encoder() -> None:
         module.on_load_checkpoint(checkpoint)
 
 
+@pytest.mark.slow
 def test_an_adversarial_training_attacks_its_triplets(tmp_path: Path) -> None:
     said = ("evaluation=null", "optimizer.max_steps=2", "attack.steps=2")
     attacked = trained(tmp_path / "run", *said, recipe="lora_tiny_adversarial")
