@@ -20,7 +20,7 @@ def robustify(
     ] = None,
     out: Out = None,
     quick: Annotated[bool, typer.Option("--quick", help="A trial: few steps, few images.")] = False,
-    budget: Annotated[str | None, typer.Option("--budget", help="Of both scorecards: quick, standard.")] = None,
+    budget: Annotated[str | None, typer.Option("--budget", help="quick, standard or thorough.")] = None,
     licence: Annotated[str, typer.Option("--licence", help="Of the weights, for the card.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask after the forecast.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show recipe and forecast, start nothing.")] = False,
@@ -29,7 +29,7 @@ def robustify(
 
     The shipped recipe that is nearest is used, or FARE's defaults.  Started again, it goes on where it stopped.
 
-    Example: robustclip robustify ViT-B-32 laion2b_s34b_b79k data=/data/train-{0000..1023}.tar test=/data/val eps=4
+    Example: robustclip robustify ViT-B-32 laion2b_s34b_b79k data='/data/train-{0000..1023}.tar' test=/data/val eps=4
     """
     from launch.robustify.command import Wishes, run_robustify
 

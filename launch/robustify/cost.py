@@ -28,7 +28,7 @@ def forecast_of(request: Request) -> Forecast:
 
     from launch.forecast.plan import Rates, forecast
 
-    trainer = request.config.finetune.trainer
+    trainer = request.finetune.trainer
     count = torch.cuda.device_count() if trainer.accelerator != "cpu" else 0
     words = [f"devices={max(1, count)}"] if trainer.devices == "auto" else []
     with tempfile.TemporaryDirectory() as folder:

@@ -17,12 +17,12 @@ from launch.sweep.progress import duration
 
 
 def compared(folder: Path) -> list[Versus]:
-    """Base and result on the same images, a comparison for each data set.
+    """Result and base on the same images, a comparison for each data set.
 
     Raises:
         ConfigError: scorecards are missing or damaged.
     """
-    return compare_runs(folder / "scorecard-base", folder / "scorecard", "none")
+    return compare_runs(folder / "scorecard", folder / "scorecard-base", "none")
 
 
 def build_page(folder: Path, request: Request, command: str) -> Path:
@@ -66,7 +66,7 @@ def told(folder: Path, request: Request) -> list[str]:
         f"recipe: {folder / 'recipe.yaml'}",
         f"page: {folder / 'index.html'}",
     ]
-    return [plain(line) if not line.startswith(" ") else line for line in lines]
+    return [("  " if line.startswith("  ") else "") + plain(line) for line in lines]
 
 
 def _shown(share: Share) -> str:

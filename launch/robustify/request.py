@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from launch.shorts import told_in_full
 TINY = "tiny"
 BUDGETS = ("quick", "standard", "thorough")
 _SCORECARD = "scorecard."
+_IMAGES = ("data", "data.shards")
+"""Keys of a scorecard that say which images it judges by."""
 _LITTLE = (
     "data.limit=96",
     "attacks.apgd_ce.steps=20",
@@ -28,21 +30,16 @@ _LITTLE = (
 
 
 @dataclass
-class RobustifyConfig:
-    """``robustclip robustify``: everything that decides its numbers.
+class RobustifyConfig(FinetuneConfig):
+    """``robustclip robustify``: everything that decides its numbers, and as in any training where it is computed.
 
     Attributes:
-        finetune: the training.
         base: the scorecard of the base; that of the result differs in its weights and name.
         budget: name of the scorecard's recipe.
-        encoder: display name of the result.
     """
 
-    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
     base: ScorecardConfig = field(default_factory=ScorecardConfig)
     budget: str = "quick"
-    encoder: str = "R-CLIP_F"
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,16 +48,18 @@ class Request:
 
     Attributes:
         tuned: the recipe of the training.
+        finetune: the training, checked.
         config: all of it, checked.
     """
 
     tuned: Tuned
+    finetune: FinetuneConfig
     config: RobustifyConfig
 
     @property
     def name(self) -> str:
         """Of the result, for files: ``ViT-L-14-fare4``."""
-        config = self.config.finetune
+        config = self.finetune
         model = "".join(c if c.isalnum() or c in "-_." else "-" for c in config.model.name).strip("-.")
         return f"{model}-{config.objective['name']}{255 * config.threat.eps:g}"
 
@@ -91,7 +90,8 @@ def read_request(model: str, words: Sequence[str], *, quick: bool, budget: str |
     base, more = _checked(lambda: _scorecard(tuned, finetune, budget, [*less, *judging]))
     if faults + more:
         raise ConfigError("\n".join(faults + [f"scorecard: {line}" for line in more]))
-    return Request(tuned, RobustifyConfig(finetune, base, budget, finetune.encoder, finetune.seed))
+    training = {part.name: getattr(finetune, part.name) for part in fields(FinetuneConfig)}
+    return Request(tuned, finetune, RobustifyConfig(**training, base=base, budget=budget))
 
 
 def known_name(model: str) -> str:
@@ -136,7 +136,7 @@ def _told(name: str, words: Sequence[str]) -> tuple[list[str], list[str]]:
     data = _value(training, "data.shards")
     if not data:
         faults.append("data is missing; say data=SHARDS, the images to train on")
-    if not any(word.startswith("data.") for word in judging):
+    if not any(word.partition("=")[0] in _IMAGES for word in judging):
         if data != "digits" and not (data and (Path(data) / "test").is_dir()):
             faults.append("test is missing; say test=FOLDER, labelled images to judge base and result by")
         judging.insert(0, override("data.shards", data))
@@ -159,6 +159,11 @@ def _tuned(name: str, tag: str | None, words: Sequence[str], quick: bool) -> Tun
     if not (tuned.said["model"].get("pretrained") or ":" in name or name == TINY):
         tuned.said["model"]["pretrained"] = _only_tag(name)
     steps = values.get("optimizer.max_steps")
+    faults = ["steps: a number of at least 1"] if isinstance(steps, int) and steps < 1 else []
+    if not radius > 0:
+        faults.append("eps: a number above 0; at 0 there is nothing to be robust against")
+    if faults:
+        raise ConfigError("\n".join(faults))
     if quick or (isinstance(steps, int) and "optimizer.warmup_steps" not in values):
         tuned.ours.extend(shortened(tuned.said, steps if isinstance(steps, int) else None))
     for path, value in parse_overrides(words):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import yaml
@@ -14,6 +15,7 @@ from configs.load import read_recipe, recipe_names, recipe_path
 
 _SIZES = {"ViT-H": "fare_vit_h14_eps2", "ViT-g": "fare_vit_g14_eps2", "ViT-bigG": "fare_vit_g14_eps2"}
 """Whose steps and batch an architecture of such a size takes; the others take those of ViT-L/14."""
+_TOOK = "# took: "
 _PUBLISHED_STEP = {2.0, 4.0}  # radii in 1/255 at which FARE was published, with steps of 1/255
 
 
@@ -127,13 +129,12 @@ def shortened(said: dict[str, Any], steps: int | None = None) -> list[str]:
     return [f"{few:,} steps instead of {before:,}" + (": a trial, not the method" if few < before else "")]
 
 
-def recipe_text(tuned: Tuned, *, cost: str, took: str = "") -> str:
+def recipe_text(tuned: Tuned, *, cost: str) -> str:
     """The recipe as a file that ``robustclip finetune`` runs; its comment says where it is from and what it costs.
 
     Args:
         tuned: the recipe.
         cost: in words.
-        took: what it took here; empty before it has run.
     """
     said = tuned.said
     model = " ".join(filter(None, (said["model"]["name"], said["model"].get("pretrained", ""))))
@@ -143,7 +144,22 @@ def recipe_text(tuned: Tuned, *, cost: str, took: str = "") -> str:
         "#   robustclip finetune recipe.yaml",
         *(f"# ours: {line}" for line in tuned.ours),
         f"# cost: {cost}.   expect: {tuned.expect}",
-        *([f"# took: {took}"] if took else []),
     ]
-    text = yaml.safe_dump(said, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
-    return "\n".join(lines) + "\n" + text
+    return with_body("\n".join(lines), tuned)
+
+
+def with_body(text: str, tuned: Tuned) -> str:
+    """A written recipe whose comment stays and whose values are those of another."""
+    body = yaml.safe_dump(tuned.said, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+    return "\n".join([*_comment(text), body])
+
+
+def with_took(text: str, took: str) -> str:
+    """A written recipe whose comment says how long it took here."""
+    comment = _comment(text)
+    body = text.splitlines()[len(comment) :]
+    return "\n".join([*(line for line in comment if not line.startswith(_TOOK)), _TOOK + took, *body]) + "\n"
+
+
+def _comment(text: str) -> list[str]:
+    return list(takewhile(lambda line: line.startswith("#"), text.splitlines()))

@@ -13,7 +13,8 @@ from configs.files import ConfigError
 from configs.load import check_config, load_config, plain, recipe_names
 from launch import cli
 from launch.robustify.request import Request, read_request
-from launch.robustify.tuned import recipe_text, tuned_recipe
+from launch.robustify.tuned import recipe_text, tuned_recipe, with_body, with_took
+from train.runs import is_of, open_run
 
 
 def asked(model: str, *words: str, quick: bool = False, budget: str | None = None) -> Request:
@@ -58,17 +59,17 @@ def test_the_nearest_recipe_is_taken_and_what_differs_is_said(
 
 
 def test_another_radius_is_another_radius() -> None:
-    config = asked("ViT-L-14", "eps=8").config
-    assert config.finetune.threat.eps == config.base.threat.eps == 8 / 255
-    assert config.finetune.attack["step_size"] == 2 / 255
+    request = asked("ViT-L-14", "eps=8")
+    assert request.finetune.threat.eps == request.config.base.threat.eps == 8 / 255
+    assert request.finetune.attack["step_size"] == 2 / 255
 
 
 def test_the_written_recipe_is_what_was_checked(tmp_path: Path) -> None:
     request = asked("ViT-H-14", "lr=2e-5", "eps=3")
-    text = recipe_text(request.tuned, cost="1e19 FLOPs", took="5 h")
+    text = with_took(recipe_text(request.tuned, cost="1e19 FLOPs"), "5 h")
     file = tmp_path / "recipe.yaml"
     file.write_text(text)
-    assert load_config("finetune", str(file)) == request.config.finetune
+    assert load_config("finetune", str(file)) == request.finetune
     comment = [line for line in text.splitlines() if line.startswith("#")]
     assert "# cost: 1e19 FLOPs." in text and "# took: 5 h" in comment and any("ours:" in line for line in comment)
     assert yaml.safe_load(text)["optimizer"] == {
@@ -83,15 +84,25 @@ def test_base_and_result_are_judged_on_all_images_alike() -> None:
     base = asked("ViT-L-14", "openai", "scorecard.data.limit=50", "scorecard.eps=4").config.base
     assert (base.stop_width, base.data.limit, base.data.shards) == (0.0, 50, "val")
     assert base.encoder == "ViT-L-14 openai"
-    assert asked("tiny").config.base.data.shards == "digits"
+    embedded = read_request("tiny", ["scorecard.data.limit=8"], quick=False, budget=None).config.base.data
+    assert (embedded.shards, embedded.limit) == ("digits", 8)
+
+
+def test_a_job_may_go_on_with_other_devices_and_with_nothing_else_changed(tmp_path: Path) -> None:
+    here, there = (asked("ViT-L-14", f"trainer.devices={n}", f"data.workers={n}") for n in (8, 4))
+    open_run("x", here.config, tmp_path / "out")
+    assert is_of(tmp_path / "out", there.config) and not is_of(tmp_path / "out", asked("ViT-L-14", "eps=2").config)
+    before = recipe_text(here.tuned, cost="dear")
+    text = with_body(before, there.tuned)
+    assert text.split("\n")[:3] == before.split("\n")[:3] and yaml.safe_load(text)["trainer"]["devices"] == 4
 
 
 def test_fewer_steps_warm_up_in_proportion() -> None:
-    optimizer = asked("ViT-L-14", "steps=2000").config.finetune.optimizer
+    optimizer = asked("ViT-L-14", "steps=2000").finetune.optimizer
     assert (optimizer.max_steps, optimizer.warmup_steps) == (2000, 140)
-    assert asked("tiny", "steps=1").config.finetune.optimizer.warmup_steps == 0
+    assert asked("tiny", "steps=1").finetune.optimizer.warmup_steps == 0
     trial = asked("ViT-L-14", quick=True)
-    assert trial.config.finetune.optimizer.max_steps == 200 and trial.config.base.data.limit == 96
+    assert trial.finetune.optimizer.max_steps == 200 and trial.config.base.data.limit == 96
     assert any("a trial" in line for line in trial.tuned.ours)
 
 
@@ -109,6 +120,8 @@ def test_the_result_is_named_after_base_and_method() -> None:
         (["tiny", "openai", "foo"], ["'foo' is no key=value"]),
         (["tiny", "lr=x", "scorecard.daat=1"], ["optimizer.lr", "scorecard: daat"]),
         (["tiny", "objective.name=fari"], ["choose fare or tecoa"]),
+        (["tiny", "steps=0", "eps=0"], ["steps: a number of at least 1", "eps: a number above 0"]),
+        (["tiny", "data=nowhere/x.tar", "scorecard.data.shards=digits"], ["data: no file 'nowhere/x.tar'"]),
         (["tiny", "--budget", "huge"], ["choose one of: quick"]),
         (["timm/vit_base_patch16_224.dino", "data=x"], ["no text tower"]),
         (["enc.pt", "data=x"], ["model.checkpoint=enc.pt"]),
@@ -133,6 +146,7 @@ def test_a_mistake_costs_a_line_and_exit_code_2(
     lines = capsys.readouterr().err.splitlines()
     assert leave.value.code == 2 and len(lines) == len(told)
     assert all(re.search(re.escape(text), line) for text, line in zip(told, lines, strict=True)), lines
+    assert not list(tmp_path.glob("runs/*/*"))
 
 
 def test_a_request_without_data_is_refused_in_python_too() -> None:
