@@ -19,6 +19,7 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     if not console.is_terminal:
         yield from items
         return
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -34,7 +35,7 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
         TimeRemainingColumn(),
     )
     bar = Progress(*columns, console=console, transient=True)
-    task = bar.add_task(description, total=total)
+    task = bar.add_task(escape(description), total=total)
     started = time.monotonic()
     shown = False
     try:

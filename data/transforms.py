@@ -18,6 +18,8 @@ Interpolation = Literal["bicubic", "bilinear"]
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM")
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "ppm", "pgm"})
 MAX_PIXELS = 178_956_970 // 2
+_LARGE, _PIXELS_PER_BYTE = 2**24, 100  # a larger picture of fewer bytes shows nothing and fills the memory
+_MOST_SCALED = 2**25
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -36,7 +38,8 @@ class DecodeError(OneLineError):
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The picture as 8-bit RGB, first frame only, transparency dropped.
 
-    The size in the header is checked before a pixel is decoded, and only a few formats are tried.
+    The size in the header is checked before a pixel is decoded, also against the length of the file, and only a few
+    formats are tried.
 
     Args:
         data: content of the file.
@@ -60,6 +63,8 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             raise DecodeError("undecodable", _first_line(error)) from error
         if image.width * image.height > max_pixels:
             raise DecodeError("too many pixels", f"{image.width} x {image.height}")
+        if _LARGE < image.width * image.height > _PIXELS_PER_BYTE * len(data):
+            raise DecodeError("too many pixels", f"{image.width} x {image.height} in {len(data)} bytes")
         try:
             return _rgb(image)
         except Exception as error:
@@ -110,7 +115,7 @@ def _scale_shorter_side(image: Image.Image, side: int, interpolation: Interpolat
     if short == side:
         return image
     other = int(side * long / short)
-    if side * other > MAX_PIXELS:
+    if side * other > max(_MOST_SCALED, 4 * side * side):
         # A thin strip is small itself and explodes when its short side is scaled up.
         raise DecodeError("too many pixels", f"{width} x {height} scaled to a shorter side of {side}")
     size = (side, other) if width <= height else (other, side)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from configs.files import ConfigError, write_atomically
+from eval.plain_text import cell
 
 WORST = "worst"  # as attack and view: the per-sample worst case over all of them
 
@@ -101,16 +102,12 @@ def read_results(path: Path) -> list[Result]:
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """Write rows as CSV; text that a spreadsheet would run as a formula is quoted with an apostrophe."""
+    """Write rows as CSV; texts in it are plain, and none is a formula."""
     import io
 
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, [f.name for f in fields(Result)])
     writer.writeheader()
     for row in results:
-        writer.writerow({k: _inert(v) for k, v in asdict(row).items()})
+        writer.writerow({k: cell(v) for k, v in asdict(row).items()})
     write_atomically(path, buffer.getvalue())
-
-
-def _inert(value: object) -> object:
-    return "'" + value if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from eval.plain_text import plain as plain
 from eval.results import WORST, Result
 
 if TYPE_CHECKING:
@@ -17,19 +16,9 @@ if TYPE_CHECKING:
 CLEAN, ROBUST = "clean_accuracy", "robust_accuracy"
 THROUGH = ("adaptive", "bpda", "eot")  # views that look through the defence
 VIEWS = ("transfer", *THROUGH, "released")
-_ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b.?|\x9b[0-?]*[@-~]")
 
 T = TypeVar("T")
 Threat = tuple[str, str, str, float]  # task, dataset, norm, eps
-
-
-def plain(text: object, *, keep_lines: bool = False) -> str:
-    """``text`` without terminal escapes, control and invisible direction characters."""
-    if keep_lines:
-        return "\n".join(plain(line) for line in str(text).expandtabs(2).splitlines())
-    spaced = "".join(" " if c.isspace() else c for c in _ESCAPES.sub("", str(text)))
-    shown = (c for c in spaced if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-    return " ".join("".join(shown).split())
 
 
 def percent(value: float) -> str:

@@ -154,13 +154,16 @@ def _record(source: Source, converted: Converted) -> dict[str, Any]:
 
 def _summary(source: Source, converted: Converted, check: Check | None, *, config_given: bool) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
+    from eval.plain_text import plain
     from modules.prior.layouts import dotted
 
     prior, layout = converted.prior, converted.layout
     network, sizes = prior.net.config(), ("dim", "depth", "heads", "dim_head", "max_text_len")
     difference = converted.schedule_difference
-    table = Table(title=f"{source.path.name}, converted", show_header=False, title_justify="left")
+    title = Text(plain(f"{source.path.name}, converted"), style="italic")
+    table = Table(title=title, show_header=False, title_justify="left")
     rows = {
         "release": dotted(converted.release) if converted.release else "not said; its names decide",
         "layout": layout.releases,
@@ -180,5 +183,5 @@ def _summary(source: Source, converted: Converted, check: Check | None, *, confi
         else f"cosine {check.cosine:.3f} on {check.n} pairs, {check.cosine_other:.3f} with the other attention",
     }
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, Text(plain(value)))
     return table

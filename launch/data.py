@@ -45,6 +45,7 @@ def check_data(
         ValueError: no such shards.
     """
     from data.check import check_shards
+    from launch.errors import spelt_out
     from launch.job import print_mapping
 
     _refuse_embedded(shards)
@@ -56,7 +57,7 @@ def check_data(
     examples = told.pop("examples")
     print_mapping({name: value for name, value in told.items() if value not in ({}, None)})
     for reason, where in examples.items():
-        print(f"{reason}: " + "; ".join(where))
+        print(spelt_out(f"{reason}: " + "; ".join(where)))
     return 0 if found.sound else 1
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 from configs.evaluation import evaluation_config
@@ -26,7 +27,7 @@ def show_plan(kind: str, name: str, config: Any) -> None:
     Raises:
         ValueError: a part cannot be built.
     """
-    table = Table(title=f"{kind} {name}", show_header=False)
+    table = Table(title=Text(f"{kind} {name}", style="italic"), show_header=False)
     rows = {
         "finetune": _finetune_rows,
         "evaluate": _evaluate_rows,
@@ -37,7 +38,7 @@ def show_plan(kind: str, name: str, config: Any) -> None:
         "pretrain": lambda config: model_rows(ModelConfig(name="tiny")) + _training_rows(config),
     }[kind](config)
     for label, value in rows:
-        table.add_row(label, value)
+        table.add_row(label, Text(value))
     console = Console()
     console.print(table)
     console.print(to_yaml(config), markup=False, highlight=False)

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from configs.files import write_atomically
+from eval.plain_text import quoted
 from train.draws import state_of_generators
 
 COLUMNS: Sequence[str] = ("step", "key", "loss", "draws")
@@ -52,7 +53,7 @@ class RecordSamples(Callback):
         """Write the lines of a batch."""
         assert self._file is not None
         rest = (repr(float(loss.detach())), state_of_generators())
-        csv.writer(self._file).writerows((trainer.global_step + 1, key, *rest) for key in self._keys)
+        csv.writer(self._file).writerows((trainer.global_step + 1, quoted(key), *rest) for key in self._keys)
         self._file.flush()  # a killed process leaves what it has written to the system
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -95,7 +95,7 @@ def build_gallery(
         blocks=inert(blocks_of(wanted, seen)),
         told=told,
         stand_in=STAND_IN if facts.get("stand_in") else "",
-        facts=[(name, inert(str(value))) for name, value in shown.items()],
+        facts=[(inert(name), inert(str(value))) for name, value in shown.items()],
         command=inert(str(facts.get("command", ""))),
     )
     write_atomically(folder / "index.html", page)

@@ -40,7 +40,7 @@ def _title(entry: dict[str, Any]) -> str:
     through = f" through the {entry['view']} view" if entry.get("view") else ""
     eps = entry.get("eps")
     within = f", {threat_name(str(entry.get('norm', '')), eps)}" if eps else ""
-    return f"{system}: {entry['attack']}{through}{within}"
+    return plain(f"{system}: {entry['attack']}{through}{within}")
 
 
 def pictures(folder: Path, entry: dict[str, Any]) -> list[tuple[str, list[Picture]]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError, write_atomically
+from eval.plain_text import cell
 
 FILE = "protocol.json"
 
@@ -172,12 +173,8 @@ def _csv(lines: Sequence[Line]) -> str:
         values = [getattr(line, name) for name in names] + [" ".join(line.over)]
         for one in line.published or [None]:
             told = [one.text.rstrip("²"), one.system, f"{one.paper}: {one.source}", one.verified] if one else [""] * 4
-            writer.writerow([_inert(value) for value in (*values, *told)])
+            writer.writerow([cell(value) for value in (*values, *told)])
     return buffer.getvalue()
-
-
-def _inert(value: Any) -> Any:
-    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def read_record(folder: Path) -> Record:

@@ -42,10 +42,10 @@ def print_remarks(record: Record, console: Console) -> None:
 
 def _table(shown: ProtocolTable) -> Table:
     title = plain(f"{shown.part}, {shown.threat}, {shown.defense}: accuracy in %, 95 % interval")
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(title=Text(title, style="italic"), box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("set", overflow="fold")
     for column in shown.columns:
-        table.add_column(plain(column), justify="right")
+        table.add_column(Text(plain(column)), justify="right")
     doubted = any(row.health for row in shown.rows)
     if doubted:
         table.add_column("gradient health", overflow="fold")

@@ -22,7 +22,7 @@ _SETTINGS = ("objective", "threat", "attack", "optimizer")
 
 def escaped(value: object) -> str:
     """Text in which neither HTML nor Markdown means anything, on one line; addresses are no links."""
-    text = re.sub(f"([{re.escape(_MARKS)}]|(?<=[A-Za-z])\\.(?=[A-Za-z]))", r"\\\1", plain(value))
+    text = re.sub(f"([{re.escape(_MARKS)}]|(?<=[A-Za-z])\\.(?=[A-Za-z0-9]))", r"\\\1", plain(value))
     return html.escape(text, quote=False)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError, write_atomically
+from eval.plain_text import cell
 from eval.results import WORST, Result
 from eval.tables import CLEAN, ROBUST, percent, plain, radius
 from launch.exchange.results import Measured
@@ -99,14 +100,9 @@ def write_clip_benchmark(out: Path, results: list[dict[str, Any]]) -> None:
         writer.writeheader()
         for result in results:
             flat = {**{k: v for k, v in result.items() if k != "metrics"}, **result["metrics"]}
-            writer.writerow({name: _inert(value) for name, value in flat.items()})
+            writer.writerow({name: cell(value) for name, value in flat.items()})
         write_atomically(out, buffer.getvalue())
         return
     for number, result in enumerate(results):
         file = out if number == 0 else out.with_name(f"{out.stem}_{number + 1}{out.suffix}")
         write_atomically(file, json.dumps(result))
-
-
-def _inert(value: object) -> object:
-    """Text that a spreadsheet would run as a formula, quoted."""
-    return "'" + value if isinstance(value, str) and value[:1] in "=+-@" and value else value

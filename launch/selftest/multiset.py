@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from eval.plain_text import quoted
 from train.samples import read_samples, samples_files
 
 
@@ -25,6 +26,7 @@ def epoch_faults(run: Path, keys: Sequence[str]) -> tuple[list[str], int]:
         run: folder whose processes noted their samples, one batch per step.
         keys: of the data set.
     """
+    keys = [quoted(key) for key in keys]  # as in the notes
     read, size, faults = [key for _, key in stream(run)], len(keys), []
     for epoch in range(-(-len(read) // size)):
         counts, whole = Counter(read[epoch * size : (epoch + 1) * size]), (epoch + 1) * size <= len(read)

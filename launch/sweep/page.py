@@ -37,7 +37,7 @@ def build_sweep_page(
         about: ``command``, and under ``states`` why runs did not finish, by name.
     """
     states: Mapping[str, str] = about["states"]
-    unfinished = [(run.name, plain(states[run.name])) for run in runs if states[run.name] != "done"]
+    unfinished = [(plain(run.name), plain(states[run.name])) for run in runs if states[run.name] != "done"]
     page = render(
         "sweep.html.j2",
         style=style("style.css", "scorecard.css"),
@@ -57,18 +57,18 @@ def _summary(runs: Sequence[Planned], unfinished: Sequence[object]) -> str:
     values = {label: list(dict.fromkeys(run.point.settings[label] for run in runs)) for label in swept}
     told = "; ".join(f"{label} over {', '.join(found)}" for label, found in values.items())
     done = f"{len(runs) - len(unfinished)} of {len(runs)}" if unfinished else f"all {len(runs)}"
-    return f"{told}: {done} runs are finished."
+    return plain(f"{told}: {done} runs are finished.")
 
 
 def _shown(group: Group, name: str) -> dict[str, Any]:
     seeds = over_seeds(group.lines)
     several = any(len(one.lines) > 1 for one in seeds)
     return {
-        "dataset": group.dataset,
-        "defense": group.defense,
-        "beside": group.beside,
+        "dataset": plain(group.dataset),
+        "defense": plain(group.defense),
+        "beside": plain(group.beside),
         "notes": [plain(note) for note in group.notes],
-        "lines": [{"name": line.name, "cells": _cells(line, group)} for line in group.lines],
+        "lines": [{"name": plain(line.name), "cells": _cells(line, group)} for line in group.lines],
         "seeds": [_seeds(one) for one in seeds] if several else [],
         "plots": [(trusted(svg), label) for svg, label in worst_case_plots(group.lines, name)],
     }
@@ -76,7 +76,7 @@ def _shown(group: Group, name: str) -> dict[str, Any]:
 
 def _cells(line: Line, group: Group) -> list[str]:
     worst = share(line.worst) + (f", {line.caution}" if line.caution else "")
-    found = [line.threat, share(line.clean), worst, difference(line, group)]
+    found = [plain(line.threat), share(line.clean), plain(worst), plain(difference(line, group))]
     test = line.worst_test
     if test is None or line.holm is None:
         return [*found, "–", "–", "–", "–"]
@@ -85,13 +85,23 @@ def _cells(line: Line, group: Group) -> list[str]:
 
 def _seeds(one: OverSeeds) -> tuple[str, list[str]]:
     _, _, low, high = one.spread("worst")
-    return one.name, [str(len(one.lines)), spread(one, "clean"), spread(one, "worst"), percent(low), percent(high)]
+    return plain(one.name), [
+        str(len(one.lines)),
+        spread(one, "clean"),
+        spread(one, "worst"),
+        percent(low),
+        percent(high),
+    ]
 
 
 def _measures(runs: Sequence[Planned], measures: Measures) -> dict[str, Any] | None:
     names = list(dict.fromkeys(name for values in measures.values() for name in values))
     if not names:
         return None
-    rows = [(run, [f"{v[n]:.4g}" if n in v else "–" for n in names]) for run, v in measures.items()]
+    rows = [(plain(run), [f"{v[n]:.4g}" if n in v else "–" for n in names]) for run, v in measures.items()]
     drawn = measure_plots(measures, {run.name: run.point.settings for run in runs}, "m")
-    return {"heads": names, "rows": rows, "plots": [(trusted(svg), label) for svg, label in drawn]}
+    return {
+        "heads": [plain(name) for name in names],
+        "rows": rows,
+        "plots": [(trusted(svg), label) for svg, label in drawn],
+    }

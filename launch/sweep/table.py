@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.files import write_atomically
+from eval.plain_text import cell, plain
 from eval.results import Result
-from eval.tables import percent, plain, points
+from eval.tables import percent, points
 from launch.sweep.planning import Planned
 from launch.sweep.record import Group, Line
 from launch.sweep.seeds import OverSeeds
@@ -34,12 +35,13 @@ def terminal_group(group: Group) -> Table:
     behind = "" if group.defense == "none" else f" behind {group.defense}"
     threats = list(dict.fromkeys(line.threat for line in group.lines))
     title = f"{group.dataset}{behind}, {' and '.join(threats)}: accuracy in %, 95 % interval"
-    table = Table(title=Text(title), box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = Table(title=Text(plain(title)), box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("run", overflow="fold")
     for head in ("clean", "worst", f"beside {group.beside}", "McNemar\np (Holm)"):
-        table.add_column(Text(head), justify="right", overflow="fold")
+        table.add_column(Text(plain(head, keep_lines=True)), justify="right", overflow="fold")
     for line in group.lines:
-        table.add_row(Text(line.name), share(line.clean), share(line.worst), difference(line, group), p_of(line, group))
+        beside = Text(plain(difference(line, group)))
+        table.add_row(Text(plain(line.name)), share(line.clean), share(line.worst), beside, p_of(line, group))
     return table
 
 
@@ -74,12 +76,12 @@ def terminal_seeds(group: Group, found: Sequence[OverSeeds]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    title = Text(f"{group.dataset}: mean ± standard deviation over seeds, %")
+    title = Text(f"{plain(group.dataset)}: mean ± standard deviation over seeds, %")
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for head in ("setting", "seeds", "clean", "worst"):
         table.add_column(head, justify="left" if head == "setting" else "right", overflow="fold")
     for one in found:
-        table.add_row(Text(one.name), str(len(one.lines)), spread(one, "clean"), spread(one, "worst"))
+        table.add_row(Text(plain(one.name)), str(len(one.lines)), spread(one, "clean"), spread(one, "worst"))
     return table
 
 
@@ -120,28 +122,26 @@ def write_table(
     writer.writeheader()
     for run in runs:
         lines = [line for group in groups for line in group.lines if line.name == run.name]
-        fixed = {"run": run.name, "state": states[run.name], **_inert(run.point.settings)}
+        fixed = {"run": cell(run.name), "state": cell(states[run.name]), **_typed(run.point.settings)}
         for line in lines or [None]:
             writer.writerow({**fixed, **(_cells(line) if line else {}), **measures.get(run.name, {})})
     write_atomically(file, buffer.getvalue())
 
 
-def _inert(settings: Mapping[str, str]) -> dict[str, str]:
-    """Typed values of which no spreadsheet makes a formula; numbers stay numbers."""
+def _typed(settings: Mapping[str, str]) -> dict[str, object]:
+    """Typed values; numbers stay numbers."""
     from launch.sweep.drawing import number_of
 
-    return {
-        label: value if number_of(value) is not None or value[:1] not in tuple("=+-@") else f"'{value}"
-        for label, value in settings.items()
-    }
+    return {label: value if number_of(value) is not None else cell(value) for label, value in settings.items()}
 
 
 def _cells(line: Line) -> dict[str, object]:
     found: dict[str, object] = {
-        **{"dataset": line.dataset, "defense": line.defense, "threat": line.threat, "images": line.worst.n},
+        **{"dataset": cell(line.dataset), "defense": cell(line.defense), "threat": cell(line.threat)},
+        "images": line.worst.n,
         **{"clean": line.clean.value, "clean_low": line.clean.low, "clean_high": line.clean.high},
         **{"worst": line.worst.value, "worst_low": line.worst.low, "worst_high": line.worst.high},
-        **{"against": line.beside, "caution": plain(line.caution or line.why_not)},
+        **{"against": cell(line.beside), "caution": cell(line.caution or line.why_not)},
     }
     if line.worst_test is not None and line.clean_test is not None:
         test = line.worst_test

@@ -74,11 +74,11 @@ def test_a_spreadsheet_runs_nothing(text: str, tmp_path: Path) -> None:
     write_csv(tmp_path / "results.csv", [replace(ROW, encoder=text)])
     with (tmp_path / "results.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
-    assert row["encoder"] == "'" + text
+    assert row["encoder"] == "'" + text.strip()
 
 
 def test_the_table_holds_every_field_as_it_is(tmp_path: Path) -> None:
-    odd = replace(ROW, encoder='a, "b"\nc', value=0.0)
+    odd = replace(ROW, encoder='a, "b"; c', value=0.0)
     write_csv(tmp_path / "results.csv", [ROW, odd])
     with (tmp_path / "results.csv").open(newline="") as file:
         table = list(csv.DictReader(file))

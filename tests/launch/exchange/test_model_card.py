@@ -47,7 +47,7 @@ def test_every_part_that_a_card_must_have_is_there(subject: Exported, tmp_path: 
         "**worst case**",
         "artefact\\: x",
         "**red**, zero\\_gradient: It is masked.",
-        "rows of\nttc were measured",
+        "rows of ttc were measured",
         "upper bound",
         "ab" * 32,
         subject.fingerprint,
