@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from data.batches import ImageBatch
+from data.transforms import DecodeError
 from eval.plan import Plan
 from eval.tasks.base import Measures, Question, Ranking, Task
 from modules import noise
@@ -25,10 +26,12 @@ def blamed(what: str) -> Iterator[None]:
     """Turn whatever goes wrong inside a stranger's defence or encoder into one line that names it.
 
     Raises:
-        ValueError: naming ``what``.
+        ValueError: naming ``what``; or a picture that cannot be read.
     """
     try:
         yield
+    except DecodeError:
+        raise  # a picture of a gallery, which names itself
     except torch.OutOfMemoryError as error:
         raise ValueError(f"{what}: the device is out of memory; lower batch_size") from error
     except Exception as error:

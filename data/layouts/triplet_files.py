@@ -51,7 +51,7 @@ def nights(root: Path, split: str) -> Triplets:
     """NIGHTS: the triplets of a split on which six people or more agree; ``test`` is both test splits.
 
     Raises:
-        ValueError: the table lacks a column, or names a picture outside its folder.
+        ValueError: the table lacks a column, or names a picture that is not there.
     """
     wanted = NIGHTS_TESTS if split == "test" else (split,)
     rows = _table(root / "data.csv", ("right_vote", "votes", "ref_path", "left_path", "right_path", "split"))
@@ -60,6 +60,9 @@ def nights(root: Path, split: str) -> Triplets:
         raise ValueError(f"'{root / 'data.csv'}' has no split {split!r}; it has {', '.join(known)}")
     kept = [(n, row) for n, row in enumerate(rows) if _part(row) in wanted and _number(row, "votes", n) >= NIGHTS_VOTES]
     paths = [(row["ref_path"], row["left_path"], row["right_path"]) for _, row in kept]
+    missing = _missing(root, [name for names in paths for name in names])
+    if missing:
+        raise ValueError(f"'{root}' lacks {len(missing):,} of {3 * len(paths):,} pictures, such as {missing[0]}")
     return Triplets(
         keys=[str(row.get("id") or n) for n, row in kept],
         labels=[int(_number(row, "right_vote", n) > 0.5) for n, row in kept],
@@ -67,6 +70,15 @@ def nights(root: Path, split: str) -> Triplets:
         groups=[_part(row) for _, row in kept],
         layout=f"NIGHTS with data.csv, {NIGHTS_VOTES} votes or more",
     )
+
+
+def _missing(root: Path, names: Sequence[str]) -> list[str]:
+    """The pictures that are not there, by one look into each folder; what lies outside is refused when it is read."""
+    whole = root.resolve()
+    folders = {parent: whole / parent for parent in {Path(name).parent for name in names}}
+    inside = {parent: f for parent, f in folders.items() if f.resolve().is_relative_to(whole)}
+    there = {parent: {p.name for p in f.iterdir()} if f.is_dir() else set() for parent, f in inside.items()}
+    return [name for name in names if Path(name).name not in there.get(Path(name).parent, {Path(name).name})]
 
 
 def _part(row: dict[str, str]) -> str:

@@ -29,7 +29,10 @@ def retrieval_task(name: str, config: TaskConfig, image_size: int, *, shuffle: b
         queries, gallery, relevance = _opened(config, image_size)
         found = relevance.answerable(queries.keys, said.difficulty)
         if not found:
-            raise ValueError(f"none of the {len(queries)} queries has anything relevant, and anything else, to find")
+            raise ValueError(
+                f"none of the {len(queries)} queries has both something relevant and something else to find in "
+                f"'{gallery.name}'; it needs pictures of the queries' classes, and of two classes or more"
+            )
         _check_places(said.k, gallery, same=said.gallery is None and said.relevance == "class")
         source = choose_images(SelectedImages(queries, found), config.limit, shuffle=shuffle)
         kind = PoisoningTask if said.attack == "gallery" else RetrievalTask

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -147,12 +148,14 @@ def test_everything_is_labelled_as_a_protocol_of_ours(clip: CLIP, planned: Plann
 
 
 def test_what_cannot_be_searched_is_told_in_one_line(planned: Planned, pool: Path, tmp_path: Path) -> None:
+    alone = folders(tmp_path / "alone", {"train": 3, "test": 2}, classes=1)
     strange = folders(tmp_path / "strange", {"train": 2, "test": 2}, classes=2)
     (strange / "test" / "nought").mkdir()
     Image.new("RGB", (32, 32)).save(strange / "test" / "nought" / "0.png")
     for said, told in (
         (TASK % (strange, 2, pool, ""), r"tasks\.look: class 'nought' of 'strange' is not in the gallery"),
         (TASK % (tmp_path / "no", 2, pool, ""), r"tasks\.look: "),
+        (TASK % (alone, 2, alone, "blur: true"), "none of the 2 queries has both .* and of two classes or more"),
         (TASK.replace("[1, 3]", "[21]") % (pool, 2, pool, ""), "recall at 21 needs 21 pictures"),
         (TASK % (pool, 2, pool, "attack: gallery, poisoned: 16"), "too small to poison 16"),
         (TASK % (pool, 2, pool, "first: 0"), r"retrieval\.first is 0"),
@@ -171,3 +174,26 @@ def test_the_embedded_digits_are_a_gallery(planned: Planned) -> None:
     (task,) = planned("tasks={d: {shards: digits, limit: 5, retrieval: {gallery: digits}}}").tasks
     assert isinstance(task, RetrievalTask)
     assert len(task.gallery) == len(digits("train")) and task.origin["gallery"] == 1197
+
+
+def test_pictures_of_every_mode_are_looked_at_as_rgb_and_a_broken_one_names_itself(
+    clip: CLIP, planned: Planned, pool: Path, tmp_path: Path
+) -> None:
+    mixed = folders(tmp_path / "mixed", {"train": 4, "test": 2}, classes=2)
+    modes = ("L", "LA", "RGBA", "P", "1", "I;16", "CMYK", "RGB")
+    for path, mode in zip(sorted(mixed.glob("train/*/*.png")), modes, strict=True):
+        picture = Image.open(path).convert("RGB")
+        deep = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 256) if mode == "I;16" else None
+        target = path.with_suffix(".jpg") if mode == "CMYK" else path
+        path.unlink()
+        (deep or picture.convert(mode)).save(target)
+    plan = planned(TASK % (mixed, 4, mixed, ""), *SMALL)
+    (task,) = plan.tasks
+    assert isinstance(task, RetrievalTask)
+    for i in range(8):
+        x = task.gallery[i].x
+        assert x.shape == (3, 32, 32) and 0 <= x.min() < x.max() <= 1
+    broken = sorted(mixed.glob("train/*/*.png"))[0]
+    broken.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=rf"^not an image .*{broken.name} of 'mixed'"):
+        judged(clip, planned(TASK % (mixed, 4, mixed, ""), *SMALL))

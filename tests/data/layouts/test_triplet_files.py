@@ -103,9 +103,13 @@ def test_what_is_faulty_is_told_in_one_line(nights: Path, tmp_path: Path) -> Non
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"holds no data\.csv \(NIGHTS\)"):
         open_triplets(str(tmp_path / "empty"), "test")
-    (nights / "distort" / "001_1.png").unlink()
+    (nights / "distort" / "001_1.png").write_bytes(b"no picture")
     with pytest.raises(DecodeError, match="the right of 1 of 'nights'"):
         TripletImages(open_triplets(str(nights), "test"), 16, name="nights")[0]
+    (nights / "distort" / "001_1.png").unlink()
+    with pytest.raises(ValueError, match=r"lacks 1 of 6 pictures, such as distort/001_1\.png"):
+        open_triplets(str(nights), "test")
+    assert len(open_triplets(str(nights), "val").keys) == 1  # what is not asked for may be missing
 
 
 def test_a_missing_picture_or_judgement_of_bapps_is_named(bapps: Path) -> None:
