@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 WORDS = {
     "average_precision": "average precision",
+    "average_precision_medium": "average precision, Medium",
+    "average_precision_hard": "average precision, Hard",
     "false_negative": "false negatives",
     "false_positive": "false positives",
     "evaded": "slipped through",

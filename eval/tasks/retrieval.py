@@ -83,10 +83,10 @@ def ranking_measures(task: RetrievalTask, batch: ImageBatch, similarity: Tensor)
         similarity: [B, N].
     """
     found: Measures = {}
-    for difficulty in (task.config.difficulty, *task.relevance.difficulties):
+    for difficulty in task.relevance.difficulties or ("",):
         relevant, ignored = task.relevance.masks(batch.key, difficulty)
-        name = "average_precision" if "average_precision" not in found else f"average_precision_{difficulty}"
         values = average_precision(similarity, relevant, ignored).tolist()
+        name = f"average_precision_{difficulty}".rstrip("_")
         found[name] = [None if value != value else value for value in values]  # NaN: nothing is relevant
     relevant, ignored = task.relevance.masks(batch.key, task.config.difficulty)
     for k in task.config.k:
