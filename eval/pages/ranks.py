@@ -11,8 +11,8 @@ from configs.files import ConfigError
 from eval.pages.picture import Picture, data_uri
 from eval.tables import plain
 
-GOOD = ("relevant",)  # marks of what should be found
-WHEN = {"before": "found first", "after": "found first, once attacked"}
+GOOD = ("relevant", "nearer to people")  # marks of what should come first
+WHEN = {"before": "nearest first", "after": "nearest first, once attacked"}
 
 
 def ranks_of(folder: Path, entry: dict[str, Any], shown: int) -> list[list[tuple[str, list[Picture]]]]:

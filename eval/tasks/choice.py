@@ -16,11 +16,13 @@ from data.layouts.odd_one_out import ODD_CLASSES, open_odd_one_out
 from data.layouts.triplet_files import open_triplets
 from data.source import ImageSource, choose_images
 from data.triplets import CLASSES, TripletImages
-from eval.tasks.base import Measures, Question, Task
+from eval.tasks.base import Measures, Question, Ranking, Task
 from modules.encoders.base import ImageEncoder
 from modules.perceptual.choice import PERTURBED, Choice, Target, perturbed, threat_of
 from modules.perceptual.odd_one_out import OddOneOut
 from modules.perturb.threat import Threat
+
+CHOSEN = "nearer to people"  # mark of the picture that should come first
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,20 @@ class ChoiceQuestion(Question):
             pairs = zip(batch.key, hits, strict=True)
             found[f"accuracy_{part}"] = [hit if self.groups[key] == part else None for key, hit in pairs]
         return found
+
+    @torch.no_grad()
+    def ranking(self, encoder: ImageEncoder, batch: ImageBatch, x: Tensor) -> Ranking | None:
+        """Left and right, the nearer one first; None of odd ones out."""
+        if self.kind is OddOneOut:
+            return None
+        choice = self.classifier(encoder, batch)
+        order = choice(x).argsort(dim=1, descending=True, stable=True)
+        sides = choice.with_pixels(x)[:, 1:]
+        pictures = torch.stack([pair[places] for pair, places in zip(sides, order, strict=True)])
+        answers = zip(order.tolist(), batch.y.tolist(), strict=True)
+        return Ranking(
+            pictures, [[CHOSEN if place == label else "the other" for place in row] for row, label in answers]
+        )
 
 
 class ChoiceTask(Task):

@@ -11,7 +11,7 @@ from configs.files import ConfigError
 from eval.harness import evaluate
 from eval.plan import Plan
 from eval.rows import Subject
-from eval.tasks.choice import ChoiceTask
+from eval.tasks.choice import CHOSEN, ChoiceTask
 from modules.encoders.clip import CLIP
 from modules.perceptual import PerceptualMetric
 
@@ -84,6 +84,23 @@ def test_both_tests_of_nights_stand_beside_their_mean_weighted_by_size(
     assert clean["accuracy_test_no_imagenet"] == pytest.approx(1 / 3)
     assert clean["clean_accuracy"] == pytest.approx((1 * 1.0 + 3 * 1 / 3) / 4)
     assert {("none", "worst", f"accuracy_test_{part}") for part in ("imagenet", "no_imagenet")} <= found.keys()
+
+
+@pytest.mark.parametrize("target", ["reference", "all"])
+def test_the_report_shows_left_and_right_in_the_order_that_the_encoder_finds(
+    clip: CLIP, planned: Planned, target: str
+) -> None:
+    (task,) = planned(TRIPLETS % target, *SMALL, "defenses={none: {}}", "tasks.triplets.limit=6").tasks
+    batch = next(task.batches(6))
+    x = (batch.x + 0.1).clamp(0, 1)
+    question = task.question(clip.image)
+    ranking = question.ranking(clip.image, batch, x)
+    assert ranking is not None and batch.beside is not None
+    said = question.classifier(clip.image, batch)(x).argmax(dim=1).tolist()
+    for i, (chosen, label) in enumerate(zip(said, batch.y.tolist(), strict=True)):
+        sides = batch.beside[i, 1:] if target == "reference" else x[i].unflatten(0, (3, 3))[1:]
+        assert torch.equal(ranking.x[i], sides[[chosen, 1 - chosen]])
+        assert ranking.marks[i][int(chosen != label)] == CHOSEN
 
 
 def test_gates_are_not_asked_about_several_pictures_at_once(clip: CLIP, planned: Planned) -> None:

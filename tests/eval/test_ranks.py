@@ -34,7 +34,7 @@ def run(clip: CLIP, planned: Callable[..., Plan], tmp_path: Path) -> Path:
 
 def test_the_page_shows_what_was_found_before_and_after_and_the_numbers_beside_accuracy(run: Path) -> None:
     page = build_report([run], run / "report").read_text()
-    assert page.count("found first, once attacked") == 2 and page.count('class="found"') == 2 * 2 * 5
+    assert page.count("nearest first, once attacked") == 2 and page.count('class="found"') == 2 * 2 * 5
     assert "Beside accuracy" in page and "average precision" in page
 
 
