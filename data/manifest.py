@@ -76,7 +76,7 @@ def read_manifest(folder: Path, form: str) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"'{path}' is not JSON ({error}); make the shards again") from error
     if not isinstance(content, dict) or content.get("format") != form:
         return None

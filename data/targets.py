@@ -124,7 +124,7 @@ def read_header(folder: Path) -> Header:
         kinds = [type(value) for value in asdict(header).values()]
         if kind != FORMAT or kinds != [str, str, int, str, int, int] or min(header.dim, header.per_part) < 1:
             raise ValueError("another format")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"'{path}' is damaged ({error}); remove the folder, and the targets are made anew") from error
     return header
 

@@ -219,7 +219,7 @@ def read_card(folder: Path) -> Card:
         raise ConfigError(f"no scorecard at {path}; robustclip scorecard makes one")
     try:
         return _card(json.loads(path.read_text()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path} is damaged ({error}); make the scorecard again") from error
 
 

@@ -185,7 +185,7 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
         digest = content.pop("digest")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise _damaged(path, error) from error
     if digest != _digest(content):
         raise _damaged(path, "its checksum does not fit")

@@ -62,7 +62,7 @@ def read_record(folder: Path) -> PriorRecord:
     file = folder / FILE
     try:
         facts = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read ({error}); train the prior again") from error
     if not isinstance(facts, dict):
         raise ConfigError(f"{file} must hold one JSON object")

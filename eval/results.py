@@ -96,7 +96,7 @@ def read_results(path: Path) -> list[Result]:
         try:
             row = json.loads(line)
             rows.append(Result(**{k: v for k, v in row.items() if k in known}))
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(f"{path}:{number} is not a result row: {error}") from error
     return rows
 

@@ -166,7 +166,7 @@ def read_tuning(folder: Path) -> Tuning:
         raise ConfigError(f"no tuning at {path}; robustclip tune makes one")
     try:
         return _tuning(json.loads(path.read_text()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path} is damaged ({error}); tune again into another folder") from error
 
 

@@ -103,5 +103,5 @@ def _names(metadata: dict[bytes, bytes], label: str) -> list[str]:
     try:
         features = json.loads(metadata[b"huggingface"])["info"]["features"]
         return [str(name) for name in features[label]["names"]]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from data.galleries import Relevance
 from data.layouts.listing import FilePictures, Framing, ListedImages, Listing
 from data.layouts.plain_pickle import read_plain
 from data.source import ImageSource
+from data.transforms import DecodeError
 
 QUERIES = 70
 _PARTS = ("easy", "hard", "junk")
@@ -97,7 +99,10 @@ class _CutOut:
 
     def __call__(self, index: int) -> Image.Image:
         left, upper, right, lower = self.boxes[index]
-        return self.pictures(index).crop((round(left), round(upper), round(right), round(lower)))
+        picture = self.pictures(index)
+        if (right - left) * (lower - upper) > 4 * picture.width * picture.height:  # it would be filled up with black
+            raise DecodeError("too many pixels", f"cut out of {picture.width} x {picture.height}")
+        return picture.crop((round(left), round(upper), round(right), round(lower)))
 
 
 def _images(keys: list[str], picture: Callable[[int], Image.Image], size: int, name: str) -> ListedImages:
@@ -108,7 +113,7 @@ def _images(keys: list[str], picture: Callable[[int], Image.Image], size: int, n
 def _annotations(path: Path) -> dict[str, Any]:
     try:
         said = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else read_plain(path)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"'{path}' is no JSON that can be read; fetch it again") from error
     said = {_text(key): value for key, value in said.items()} if isinstance(said, dict) else {}
     lacking = [name for name in ("imlist", "qimlist", "gnd") if not isinstance(said.get(name), list)]
@@ -118,6 +123,8 @@ def _annotations(path: Path) -> dict[str, Any]:
 
 
 def _paired(queries: list[str], answers: list[Any]) -> list[tuple[str, dict[str, Any]]]:
+    if any(not isinstance(said, dict) for said in answers):
+        raise ValueError("the answers of ROxford or RParis are tables; fetch them again")
     return [
         (key, {_text(name): value for name, value in said.items()}) for key, said in zip(queries, answers, strict=True)
     ]
@@ -127,8 +134,10 @@ def _parts(answer: dict[str, Any], size: int, where: str) -> dict[str, np.ndarra
     found = {}
     for part in _PARTS:
         try:
-            places = np.asarray(answer.get(part, []), dtype=np.int64).reshape(-1)
-        except (TypeError, ValueError) as error:
+            said = answer.get(part, [])  # of lists within lists, a few bytes would be numbers without end
+            flat = said.ravel() if isinstance(said, np.ndarray) else said
+            places = np.asarray([operator.index(place) for place in flat], dtype=np.int64)
+        except (TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{where}: {part} is no list of places") from error
         if len(places) and not 0 <= places.min() <= places.max() < size:
             raise ValueError(f"{where}: {part} names picture {places.max()} of {size}")

@@ -72,7 +72,7 @@ def read_health(folder: Path) -> Mapping[str, Mapping[str, Any]]:
             for told in defenses.values():
                 told["doubts"] = [Doubt(**one) for one in told["doubts"]]
         return found
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{file} is damaged ({error}); delete it, and start the protocol again") from error
 
 

@@ -195,5 +195,5 @@ def read_record(folder: Path) -> Record:
             Line(**{**one, "published": [Beside(**other) for other in one["published"]]}) for one in content["lines"]
         ]
         return Record(**content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{file} is damaged ({error}); start the protocol again") from error

@@ -67,7 +67,7 @@ def read_library_config(path: Path) -> LibraryConfig:
         content = json.loads(path.read_text())
     except OSError as error:
         raise ValueError(f"no configuration at {path}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     prior = content.get("prior", content) if isinstance(content, dict) else None
     if not isinstance(prior, dict) or not isinstance(net := prior.get("net"), dict):

@@ -92,7 +92,7 @@ def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, Any], dict[str, 
             header = json.loads((file.metadata() or {}).get(_HEADER, "null"))
             names = list(file.keys()) if with_tensors else []
             tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, RecursionError) as error:
         raise ValueError(f"{path}: not a readable safetensors file ({error})") from error
     if not isinstance(header, dict) or header.get("kind") != "prior" or "config" not in header:
         raise ValueError(f"{path}: a safetensors file, but not a prior of robustclip")

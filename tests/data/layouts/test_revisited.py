@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from data.layouts.revisited import QUERIES, open_revisited
+from data.transforms import DecodeError
 
 COUNT = 40
 
@@ -85,6 +86,9 @@ def test_a_pickle_that_wants_to_run_something_is_refused_and_runs_nothing(
         ({"gnd": [{"bbx": [1, 2, 3]}] * QUERIES}, "bbx is no box of four numbers"),
         ({"gnd": [{"bbx": [9, 2, 3, 4]}] * QUERIES}, "is no box of left, upper, right, lower"),
         ({"gnd": [{"easy": ["x"], "bbx": [1, 2, 3, 4]}] * QUERIES}, "easy is no list of places"),
+        ({"gnd": [{"easy": [[1], [2]], "bbx": [1, 2, 3, 4]}] * QUERIES}, "easy is no list of places"),
+        ({"gnd": [{"easy": [2**70], "bbx": [1, 2, 3, 4]}] * QUERIES}, "easy is no list of places"),
+        ({"gnd": [[1]] * QUERIES}, "the answers of ROxford or RParis are tables"),
     ],
 )
 def test_answers_that_cannot_be_are_refused_in_one_line(root: Path, changes: dict[str, Any], told: str) -> None:
@@ -92,6 +96,23 @@ def test_answers_that_cannot_be_are_refused_in_one_line(root: Path, changes: dic
     with pytest.raises(ValueError, match=told) as error:
         open_revisited(str(root), 16)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_answers_nested_without_end_fill_no_memory(root: Path) -> None:
+    nested: Any = [1]
+    for _ in range(40):
+        nested = [nested, nested]
+    answers = [{"easy": nested, "bbx": [1.0, 2.0, 3.0, 4.0]}] * QUERIES
+    (root / "gnd_small.pkl").write_bytes(pickle.dumps(said(gnd=answers), protocol=2))
+    with pytest.raises(ValueError, match="easy is no list of places"):
+        open_revisited(str(root), 16)
+
+
+@pytest.mark.parametrize("far", [60_000.0, 1e300, float("inf")])
+def test_a_box_far_larger_than_its_picture_is_not_cut_out(far: float, root: Path) -> None:
+    (root / "gnd_small.json").write_text(json.dumps(said(gnd=[{"bbx": [0.0, 0.0, far, far]}] * QUERIES)))
+    with pytest.raises(DecodeError, match="too many pixels"):
+        open_revisited(str(root), 16).queries[0]
 
 
 def test_a_folder_without_answers_says_which_file_it_lacks(tmp_path: Path) -> None:
