@@ -23,12 +23,15 @@ def run_child(words: Sequence[str], lock: int) -> int:
 
     Raises:
         KeyboardInterrupt: somebody pressed Ctrl-C; the child was told too, and has left.
+        SystemExit: with code 0, a signal said that this process ends; the child was told, and has left.
     """
     _give_memory_back()
     child = subprocess.Popen(became([*own_program(), *words]), pass_fds=(lock,))
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    told: list[str] = []
 
     def tell(number: int, frame: FrameType | None) -> None:
+        told.append(signal.Signals(number).name)
         child.send_signal(number)
         earlier = before[signal.Signals(number)]
         if callable(earlier):  # it may ask a queue for another turn
@@ -37,13 +40,17 @@ def run_child(words: Sequence[str], lock: int) -> int:
     for number in _SIGNALS:
         signal.signal(number, tell)
     try:
-        return child.wait()
+        code = child.wait()
     except KeyboardInterrupt:
         child.wait()
         raise
     finally:
         for number, earlier in before.items():
             signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
+    if told and code in (0, *(-number for number in _SIGNALS)):
+        print(f"stopped by {told[0]}; the same command goes on", flush=True)
+        raise SystemExit(0)
+    return code
 
 
 def _give_memory_back() -> None:
