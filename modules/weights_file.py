@@ -6,7 +6,7 @@ import hashlib
 import json
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -59,7 +59,7 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-def is_compressed(path: Path) -> bool:
+def is_compressed(path: Path | IO[bytes]) -> bool:
     """Whether an archive was compressed after torch.save wrote it: mapped, its tensors would be other numbers."""
     try:
         with zipfile.ZipFile(path) as file:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from modules.inert_pickle import Inert, read_inert_bytes
 from modules.odd_tensors import refuse_odd
+from modules.weights_file import is_compressed
 
 LIST = ".metadata"
 
@@ -59,7 +60,12 @@ def _room(folder: Path, wanted: dict[str, tuple[Any, Any]]) -> dict[str, Tensor]
     """Empty tensors; a list that asks for more numbers than the folder has bytes is refused."""
     stored = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
     sizes = [size for size, _ in wanted.values()]
-    if not all(isinstance(dtype, torch.dtype) for _, dtype in wanted.values()) or sum(map(math.prod, sizes)) > stored:
+    odd = any(not isinstance(side, int) or side < 0 for size in sizes for side in size)  # negative ones make room
+    if (
+        odd
+        or not all(isinstance(dtype, torch.dtype) for _, dtype in wanted.values())
+        or sum(map(math.prod, sizes)) > stored
+    ):
         raise ValueError(f"{folder / LIST} asks for tensors that the folder cannot hold; fetch it again")
     return {name: torch.empty(size, dtype=dtype) for name, (size, dtype) in wanted.items()}
 
@@ -86,7 +92,11 @@ def _piece(folder: Path, place: dict[str, Any]) -> Tensor:
     try:
         with file.open("rb") as stream:
             stream.seek(begin)
-            value = torch.load(io.BytesIO(stream.read(length)), map_location="cpu", weights_only=True)
+            content = io.BytesIO(stream.read(max(0, length)))
+        if is_compressed(content):
+            raise ValueError("compressed")
+        content.seek(0)
+        value = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged or unsafe bytes
         raise ValueError(f"{file} was not loaded: a piece is missing, damaged, or no tensor; fetch it again") from error
     if not isinstance(value, Tensor):
