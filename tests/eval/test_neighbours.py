@@ -75,7 +75,8 @@ def test_an_attack_on_the_original_encoder_is_told_in_a_column_of_its_own(planne
     with torch.no_grad():
         for parameter in tuned.image.parameters():
             parameter.mul_(1 + 0.2 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
-    plan = planned(TASK % (pool, "base", pool, ""), *SMALL, "defenses={none: {}, clipure_cos: {}}")
+    few = ("tasks.nsfw.limit=4", "attacks.apgd.steps=2", "views=[transfer, adaptive]")
+    plan = planned(TASK % (pool, "base", pool, ""), *SMALL, "defenses={none: {}, clipure_cos: {}}", *few)
     found = evaluate(tuned.image, plan, Subject("tuned"), quiet=True)
     views = {(row.defense, row.view) for row in found.results}
     assert {("none", "original"), ("none", "adaptive"), ("clipure_cos", "original")} <= views

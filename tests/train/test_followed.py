@@ -13,8 +13,8 @@ from train.runs import open_run
 
 FOLLOWED = (
     "evaluation.recipe=checkpoint_perceptual",
-    "evaluation.tasks.digit-triplets.limit=8",
-    "evaluation.tasks.digits-search.limit=6",
+    "evaluation.tasks.digit-triplets.limit=4",
+    "evaluation.tasks.digits-search.limit=4",
     "evaluation.attacks.apgd.steps=2",
     "evaluation.watch=0",
 )
