@@ -33,7 +33,7 @@ def task_faults(tree: Mapping[str, Any]) -> list[str]:
 
 def _preset_faults(tree: Mapping[str, Any]) -> list[str]:
     """What makes the numbers others than those of the preset, so that they must not bear its name."""
-    remedy = f"leave it as it is, or call it otherwise with protocol=NAME"
+    remedy = "leave it as it is, or call it otherwise with protocol=NAME"
     faults = []
     for name, task in tree["tasks"].items():
         told = {**(task.get("choice") or {"ask": "classes"}), **{key: task[key] for key in _WHOLE}}
