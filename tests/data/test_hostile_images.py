@@ -115,7 +115,7 @@ def test_no_picture_fills_the_memory_and_each_is_refused_for_a_reason(tmp_path: 
     assert said["grown"] < 200, f"{said['grown']} MiB"
 
 
-@pytest.mark.parametrize("size", [(4_096, 4_096), (5_000, 4_000)])
+@pytest.mark.parametrize("size", [(5_000, 4_000)])
 def test_large_pictures_that_show_something_are_read(size: tuple[int, int]) -> None:
     noise = Image.effect_noise((size[0] // 8, size[1] // 8), 60).resize(size, Image.Resampling.BILINEAR)
     file = io.BytesIO()
@@ -125,6 +125,5 @@ def test_large_pictures_that_show_something_are_read(size: tuple[int, int]) -> N
 
 def test_a_long_picture_is_scaled_and_a_strip_is_not() -> None:
     assert resize_and_crop(Image.new("RGB", (3_000, 10)), 32).shape == (3, 32, 32)
-    assert resize_and_crop(Image.new("RGB", (1_600, 1_000)), 3_000, resize=3_000).shape == (3, 3_000, 3_000)
     with pytest.raises(DecodeError, match="too many pixels"):
         resize_and_crop(Image.new("RGB", (1_700, 1)), 224)

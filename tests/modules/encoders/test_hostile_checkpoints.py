@@ -105,6 +105,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@pytest.mark.slow
 def test_archives_that_unpack_without_end_fill_no_memory(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(2)}, tmp_path / "good.pt")
     _zipped(tmp_path / "bad-0.pt", _entries({"a": torch.zeros(2**25)}), zipfile.ZIP_DEFLATED)
