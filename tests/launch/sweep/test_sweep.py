@@ -38,41 +38,52 @@ def sweep(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*words), capture_output=True, text=True, timeout=500)
 
 
-def child_of(pid: int) -> int | None:
+def child_of(pid: int) -> int:
     """A process that works for another one, found where Linux lists them."""
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         if found := task.read_text().split():
             return int(found[0])
-    return None
+    raise AssertionError("no process works for the sweep")
+
+
+def at_work(process: subprocess.Popen[str], run: Path) -> None:
+    """Wait until a run has a checkpoint."""
+    limit = time.monotonic() + 200
+    while not list((run / "checkpoints").glob("step=*.ckpt")):
+        assert process.poll() is None and time.monotonic() < limit, f"{run.name} was not begun"
+        time.sleep(0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for children in /proc")
-def test_a_killed_run_is_told_and_the_same_command_finishes_it_and_leaves_the_rest(tmp_path: Path) -> None:
+def test_two_by_two_runs_killed_twice_end_as_one_table_and_what_was_done_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "judge.yaml").write_text(JUDGE)
     out = tmp_path / "s"
-    words = ["fare_tiny_eps4", "seed=0,1", *SMALL, f"evaluation={{recipe: {tmp_path / 'judge.yaml'}}}"]
-    words += ["--out", str(out)]
+    words = ["fare_tiny_eps4", "eps=2,4", "objective.name=fare,tecoa", *SMALL]
+    words += [f"evaluation={{recipe: {tmp_path / 'judge.yaml'}}}", "--out", str(out)]
+    names = [f"eps={eps},objective={name}" for eps in (2, 4) for name in ("fare", "tecoa")]
     with subprocess.Popen(command(*words), stdout=subprocess.PIPE, text=True) as process:
-        limit = time.monotonic() + 300
-        while not list((out / "seed=0" / "checkpoints").glob("step=*.ckpt")) and time.monotonic() < limit:
-            time.sleep(0.05)
-        child = child_of(process.pid)
-        assert child is not None
-        os.kill(child, signal.SIGKILL)
-        shown, _ = process.communicate(timeout=400)
-    assert process.returncode == 1
-    assert "not finished: seed=0: finetune was ended by SIGKILL" in shown and "[2/2] seed=1 done" in shown
-    first = (out / "seed=1" / "export" / "encoder.safetensors").stat().st_mtime_ns
+        at_work(process, out / names[1])
+        os.kill(child_of(process.pid), signal.SIGKILL)  # one run, and the sweep goes on
+        at_work(process, out / names[2])
+        process.kill()  # the sweep itself
+        said, _ = process.communicate(timeout=100)
+    assert f"[1/4] {names[0]} done" in said
+    assert f"[2/4] {names[1]} not finished: finetune was ended by SIGKILL; the same command goes on" in said
+    first = (out / names[0] / "export" / "encoder.safetensors").stat().st_mtime_ns
     again = sweep(*words)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert "1 of 2 runs are done" in again.stdout
-    assert (out / "seed=1" / "export" / "encoder.safetensors").stat().st_mtime_ns == first
-    (versus,) = compare_runs(out / "seed=1" / "judged", out / "seed=0" / "judged")
+    assert "1 of 4 runs are done" in again.stdout and (out / "done").is_file()
+    assert (out / names[0] / "export" / "encoder.safetensors").stat().st_mtime_ns == first
     with (out / "sweep.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["state"] for row in rows] == ["done", "done"]
-    assert float(rows[1]["mcnemar_p"]) == versus.worst.test.p and float(rows[1]["worst"]) == versus.worst.first
+    assert [row["run"] for row in rows] == names and {row["state"] for row in rows} == {"done"}
+    for name, row in zip(names[1:], rows[1:], strict=True):
+        (versus,) = compare_runs(out / name / "judged", out / names[0] / "judged")
+        assert float(row["mcnemar_p"]) == versus.worst.test.p and float(row["worst"]) == versus.worst.first
+        assert 0 <= float(row["worst_low"]) <= float(row["worst"]) <= float(row["worst_high"]) <= 1
+    page = (out / "index.html").read_text()
+    assert all(name in page for name in names) and "4 of 4" not in page and "all 4 runs are finished" in page
 
 
 @pytest.mark.slow
