@@ -100,6 +100,7 @@ def _is_whole(out: Path) -> None:
     assert re.search(r"# took: .*, the last of several starts", (out / "recipe.yaml").read_text())
     page = (out / "index.html").read_text()
     assert "On the same 8 images R-CLIP_F" in page and "tiny-fare4" in page
+    assert '<p class="system">R-CLIP_F <span class="none">beside</span> tiny<' in page
     assert not re.search(r"(?:src|href)=[\"']https?:", page)
     assert result.weights in (out / "tiny-fare4" / "README.md").read_text()
     assert load_clip(f"local-dir:{out / 'tiny-fare4'}").image.embedding_dim == 128
