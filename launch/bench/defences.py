@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from launch.bench.race import flops, race
+from launch.bench.race import race
 from launch.bench.record import Record
 from modules import noise
+from modules.counting import flops_of
 from modules.defenses import TTC, CLIPureCos
 from modules.defenses.clipure_diff import CLIPureDiff
 from modules.encoders import load_clip
@@ -118,7 +119,7 @@ def _cached_text(record: Record, quick: bool, device: torch.device, rounds: int)
     record.ratios["clipure_diff_cache_ratio_gradient"] = (
         timings["again_gradient"].median / timings["kept_gradient"].median
     )
-    record.ratios["clipure_diff_cache_operations"] = flops(again) / flops(kept)
+    record.ratios["clipure_diff_cache_operations"] = flops_of(again) / flops_of(kept)
     record.goals["clipure_diff_cache_ratio"] = "at least 8 (depth 24)"
     record.goals["clipure_diff_cache_operations"] = "at least 10 (depth 24)"
     record.timings |= timings

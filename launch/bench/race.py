@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import statistics
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
 import torch
 
@@ -52,13 +57,44 @@ def race(
     return {name: Timing(statistics.median(times), min(times), max(times)) for name, times in taken.items()}
 
 
-def flops(work: Callable[[], object]) -> int:
-    """Floating-point operations of the matrix products in a piece of work, counted and not timed."""
-    from torch.utils.flop_counter import FlopCounterMode
+def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
+    """The most bytes of tensors that a piece of work holds at a time, over those that were there before it.
 
-    with FlopCounterMode(display=False) as counter:
+    On a CPU every allocation is looked at, so that what the process keeps for later does not blur the number.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
         work()
-    return counter.get_total_flops()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    seen = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True)
+    with _silent():
+        seen.start()
+    try:
+        work()
+    finally:
+        with _silent():
+            seen.stop()
+    results: Any = seen.profiler
+    events = [event for event in results.kineto_results.events() if event.name() == "[memory]"]
+    steps = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return max([0, *accumulate(steps)])
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing on standard error, not from compiled code either: the profiler tells it when it starts and ends."""
+    sys.stderr.flush()
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def _wait() -> None:

@@ -18,6 +18,7 @@ class Record:
         goals: what a ratio should be, in words, by the ratio's name.
         timings: seconds behind them, by the name of the case.
         rates: how many a second, where that is what one wants to know.
+        facts: other numbers, by name.
     """
 
     name: str
@@ -26,3 +27,4 @@ class Record:
     goals: dict[str, str] = field(default_factory=dict)
     timings: dict[str, Timing] = field(default_factory=dict)
     rates: dict[str, float] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)

@@ -129,15 +129,23 @@ def compare(
 
 
 def bench(
-    what: Annotated[list[str] | None, typer.Argument(help="defences, loader; all where none is named.")] = None,
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="train-step, autoattack, defences, prior, loader, start-up, growth; all where none is named."
+        ),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small models, few rounds.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to a file.")] = None,
     accelerator: Annotated[str, typer.Option("--accelerator", help="auto, cpu or cuda.")] = "auto",
+    peer: Annotated[
+        str | None, typer.Option("--peer", help="The Python of an environment with dalle2-pytorch, for prior.")
+    ] = None,
 ) -> None:
-    """Measure what things cost, side by side in one process; ratios first.
+    """Measure what things cost beside others that do the same, in turn; ratios first.
 
     Example: robustclip bench defences --json bench.json
     """
     from launch.bench.command import run_bench
 
-    run_bench(what or [], quick=quick, json_file=json_file, accelerator=accelerator)
+    run_bench(what or [], quick=quick, json_file=json_file, accelerator=accelerator, peer=peer)
