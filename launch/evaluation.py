@@ -52,11 +52,21 @@ def run_evaluation(
 def told_by(checkpoint: str, overrides: Sequence[str]) -> list[str]:
     """The overrides that a checkpoint's file or folder, or a model's name, stand for.
 
-    A folder with ``open_clip_config.json`` is a model by itself, unless another is named as its base.
+    A folder with ``open_clip_config.json`` is a model by itself, unless another is named as its base.  A head is named
+    beside its encoder.
 
     Raises:
         ConfigError: the file is missing.
     """
+    told = _told_alone(checkpoint, overrides)
+    head = next((text.partition("=")[2] for text in overrides if text.startswith("model.head=")), "null")
+    if head in ("", "null") or _names_encoder(overrides):
+        return told
+    name = f"{Path(checkpoint).stem if Path(checkpoint).is_file() else checkpoint} + {Path(head).stem}"
+    return [*(text for text in told if not text.startswith("encoder=")), override("encoder", name)]
+
+
+def _told_alone(checkpoint: str, overrides: Sequence[str]) -> list[str]:
     named = checkpoint.startswith(("hf-hub:", "local-dir:", "timm/"))
     if named or not (Path(checkpoint).suffix or Path(checkpoint).exists()):
         return [override("model.name", checkpoint)]

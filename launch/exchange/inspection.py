@@ -62,22 +62,23 @@ def _contents(path: Path) -> dict[str, Any]:
 
     from modules.encoders.formats import Towers, format_of
     from modules.encoders.formats.folders import read_folder
+    from modules.perceptual.head_file import HEAD
     from modules.weights_file import read_content
 
     content, metadata = read_folder(path)[:2] if path.is_dir() else read_content(path)
     known = format_of(content)
     if known is None:
         raise ValueError(f"{path} holds no tensors at a place that is known")
-    towers, refused = Towers({}), ""
+    towers, refused, head = Towers({}), "", metadata.get("kind") == HEAD
     try:
-        towers = known.towers(content)
+        towers = towers if head else known.towers(content)
     except ValueError as error:
         refused = str(error)
     tensors = dict(_tensors(content))
     dtypes = [str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values()]
     return {
-        "format": known.name,
-        "title": known.title,
+        "format": HEAD if head else known.name,
+        "title": "a head, for model.head (robustclip perceptual)" if head else known.title,
         "tensors": len(tensors),
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         "dtypes": {name: dtypes.count(name) for name in sorted(set(dtypes))},
