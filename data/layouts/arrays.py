@@ -82,7 +82,7 @@ def pcam(root: Path, split: str) -> Listing | None:
     try:
         import h5py  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ValueError("PCAM's .h5 files need h5py; pip install h5py, or use wds/vtab/pcam") from error
+        raise ValueError("PCAM's .h5 files need h5py; pip install 'robustclip[hdf5]', or use wds/vtab/pcam") from error
     pixels = _inner(h5py, folder / f"{stem}_x.h5", "x")
     said = _inner(h5py, need(folder / f"{stem}_y.h5"), "y")
     if pixels.shape[1:] != _PCAM or pixels.dtype != np.uint8 or said.size != len(pixels) or said.dtype.kind not in "iu":
