@@ -89,8 +89,8 @@ def _refuse(config: ProtocolConfig, found: Places, faults: Sequence[str]) -> Non
         remedy = "" if config.skip_missing else "\nname what is there with only=…, or say skip_missing=true"
         raise ConfigError("\n".join(faults) + remedy)
     if not found.sets:
-        told = "; ".join(f"{one.name}: {one.why}" for one in found.missing)
-        raise ConfigError(f"no set is left to judge: {told}")
+        told = "".join(f"\n{one.name}: {one.why}" for one in found.missing)
+        raise ConfigError(f"no set is left to judge{told}")
 
 
 def _ids(config: ProtocolConfig, known: Entry, one: ProtocolSetConfig) -> tuple[str | None, str]:
