@@ -84,7 +84,7 @@ def test_pcam_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert arrays.pcam(tmp_path, "test") is None
     (tmp_path / "camelyonpatch_level_2_split_test_x.h5").touch()
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ValueError, match="need h5py; pip install 'robustclip\[hdf5\]'"):
+    with pytest.raises(ValueError, match=r"need h5py; pip install 'robustclip\[hdf5\]'"):
         arrays.pcam(tmp_path, "test")
 
 
