@@ -16,6 +16,7 @@ from data.benchmarks.registry import entries, entry
 from data.layouts.reading import read_layout
 from eval.tasks.benchmarks import open_task
 
+UNASKED = "not asked for"
 SIZE = 224  # of the pictures that are looked at to see whether a set is there; no result depends on it
 
 
@@ -61,7 +62,7 @@ def find_places(config: ProtocolConfig) -> Places:
     for part, group in config.parts.items():
         for name, one in group.sets.items():
             if wanted is not None and name not in wanted:
-                found.missing.append(Missing(part, name, "not asked for"))
+                found.missing.append(Missing(part, name, UNASKED))
                 continue
             try:
                 known = entry(one.dataset)
@@ -89,7 +90,7 @@ def _refuse(config: ProtocolConfig, found: Places, faults: Sequence[str]) -> Non
         remedy = "" if config.skip_missing else "\nname what is there with only=…, or say skip_missing=true"
         raise ConfigError("\n".join(faults) + remedy)
     if not found.sets:
-        told = "".join(f"\n{one.name}: {one.why}" for one in found.missing)
+        told = "".join(f"\n{one.name}: {one.why}" for one in found.missing if one.why != UNASKED)
         raise ConfigError(f"no set is left to judge{told}")
 
 

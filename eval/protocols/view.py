@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from eval.protocols.collect import CLEAN_ATTACKED, WORST_ADAPTIVE, whole
+from eval.protocols.places import UNASKED
 from eval.protocols.published import AVERAGE, CLEAN
 from eval.protocols.record import DoubtLine, Line, PartRecord, Record
 from eval.results import WORST
@@ -140,10 +141,10 @@ def remarks(record: Record) -> list[tuple[str, list[str]]]:
     )
     published = f"{', '.join(record.known)}" if record.known else ""
     unmatched = not any(line.published for line in record.lines)
-    missing = [f"{name} ({part}): {why}" for part, name, why in record.missing if why != "not asked for"]
-    left = [name for _, name, why in record.missing if why == "not asked for"]
+    missing = [f"{name} ({part}): {why}" for part, name, why in record.missing if why != UNASKED]
+    left = [name for _, name, why in record.missing if why == UNASKED]
     found = [
-        ("Left out", [*missing, *([f"not asked for: {', '.join(dict.fromkeys(left))}"] if left else [])]),
+        ("Left out", [*missing, *([f"{UNASKED}: {', '.join(dict.fromkeys(left))}"] if left else [])]),
         ("As published", [f"{key}: {text}" for key, text in facts if text]),
         ("Otherwise here", record.differs),
         ("Unknown", record.unknown),

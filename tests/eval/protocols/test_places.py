@@ -62,7 +62,7 @@ def test_missing_sets_may_be_skipped_but_wrong_ones_may_not(tmp_path: Path) -> N
     assert len(found.missing) == 13
     with pytest.raises(ConfigError, match="^cifar10: .* holds 4 images"):
         places(tmp_path, "skip_missing=true")
-    with pytest.raises(ConfigError, match="no set is left to judge\\n.*stl10: not found under"):
+    with pytest.raises(ConfigError, match="no set is left to judge\nstl10: not found under"):
         places(tmp_path, "skip_missing=true", "only=stl10", LOOSE)
 
 
