@@ -75,7 +75,7 @@ def run_invert(source: str, wish: Wish, search: Mapping[str, Any], against: Agai
     Args:
         source: a checkpoint's file or a model's name.
         wish: what to look for.
-        search: settings of ``Inverting``.
+        search: settings of ``Inverting``; lengths that are not said grow with the images.
         against: what to compare with.
         seed: of every random number.
         out: folder.
@@ -90,8 +90,9 @@ def run_invert(source: str, wish: Wish, search: Mapping[str, Any], against: Agai
     from eval.pages.inversion import build_gallery, how_told
     from modules.perceptual.inversion import Inverting
 
-    how = Inverting(**search)
+    Inverting(**search)  # faults before weights are read
     opened = _encoders(source, against)
+    how = Inverting.at(opened[0].clip.image.image_size, **search)
     wanted = _wanted(wish, opened[0])
     names = numbered([one.name for one in opened])
     seen = [(name, _inverted(one, wanted, wish, how, seed)) for name, one in zip(names, opened, strict=True)]

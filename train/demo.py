@@ -42,13 +42,14 @@ QUICK: dict[str, list[str]] = {
 
 
 @dataclass
-class _Phases:
+class Phases:
     """Runs the parts of the demo in turn and remembers how long each took."""
 
     console: Console
     seconds: dict[str, float]
 
     def run(self, name: str, part: Callable[[], Path]) -> Path:
+        """What a part hands back; its name is told before, its seconds after."""
         begin = time.perf_counter()
         self.console.print(f"[bold]{len(self.seconds) + 1}.[/bold] {name}")
         result = part()
@@ -75,7 +76,7 @@ def demo(*, quick: bool, out: Path | None, command: str) -> Path:
     less = QUICK if quick else {}
     evaluation = load_config("evaluate", "digits", [*less.get("evaluate", []), "prior=of-each-encoder"])
     run = open_run("demo", evaluation, out, command=command)
-    phases = _Phases(console, {})
+    phases = Phases(console, {})
 
     def fine_tuned() -> Path:
         config = load_config("finetune", "fare_tiny_eps4", less.get("finetune", []))
@@ -100,7 +101,7 @@ def _judge(
     checkpoint: Path | None,
     folder: Path,
     less: dict[str, list[str]],
-    phases: _Phases,
+    phases: Phases,
     command: str,
 ) -> None:
     """Embed, train a prior on the embeddings, and evaluate, for one encoder."""
@@ -121,7 +122,7 @@ def _judge(
     def evaluated() -> Path:
         run = open_run("evaluate", evaluation, place / "evaluation", command=command)
         if not run.finished:
-            with _one_thread(bool(less)):
+            with one_thread(bool(less)):
                 evaluate_checkpoint(evaluation, run.folder, command=command)
             write_atomically(run.folder / "done", "")
         return run.folder
@@ -130,7 +131,7 @@ def _judge(
 
 
 @contextmanager
-def _one_thread(wanted: bool) -> Iterator[None]:
+def one_thread(wanted: bool) -> Iterator[None]:
     """One thread inside: a few dozen tiny images take longer on two, which mostly wait for one another."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if wanted else before)

@@ -93,6 +93,18 @@ def courses(encoder: ImageEncoder, x: Tensor, *, levels: tuple[int, ...] = (1, 2
         return [*found, _course(metric, ATTACKED, words, x, [_attacked(encoder, x, level / 255) for level in levels])]
 
 
+@torch.no_grad()
+def apart(encoder: ImageEncoder, x: Tensor, y: Tensor) -> Estimate:
+    """The mean distance of pictures x [B, 3, H, W] of different classes y [B]: a scale to read other distances by.
+
+    Its interval is of one distance a picture, the mean over those of other classes.
+    """
+    with frozen(encoder):
+        distances = PerceptualMetric(encoder).pairwise(x, x).double().cpu()
+    others = (y[:, None] != y[None]).cpu()
+    return mean_of((distances * others).sum(dim=1) / others.sum(dim=1))
+
+
 def _attacked(encoder: ImageEncoder, x: Tensor, eps: float) -> Tensor:
     """The pictures in the ball that the encoder finds farthest from x, as far as Auto-PGD can tell."""
     with torch.no_grad():

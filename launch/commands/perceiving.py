@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,8 +46,11 @@ def invert(
     template: Annotated[str | None, typer.Option("--template", help="Around a text, e.g. 'a photo of {}'.")] = None,
     defense: DefenseOption = "",
     start: Annotated[str, typer.Option("--start", help="grey, noise, or an image's file.")] = "grey",
-    radius: Annotated[float, typer.Option("--radius", help="How far from the start, Euclidean; 0: anywhere.")] = 10.0,
-    steps: Annotated[int, typer.Option("--steps", help="Of gradient ascent.")] = 80,
+    radius: Annotated[
+        float | None, typer.Option("--radius", help="How far from the start, Euclidean; 0: anywhere. 10 at 32 pixels.")
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", help="Of gradient ascent.")] = 60,
+    step_size: Annotated[float | None, typer.Option("--step-size", help="Length of the first step.")] = None,
     variation: Annotated[float, typer.Option("--variation", help="Weight of the total variation.")] = 0.0,
     seed: Annotated[int, typer.Option("--seed", help="Of every random number.")] = 0,
     out: Annotated[Path, typer.Option("--out", help="Folder for the pictures and the page.")] = Path("inversion"),
@@ -59,5 +62,7 @@ def invert(
     from launch.inversion import Against, Wish, run_invert
 
     wish = Wish(tuple(text or ()), tuple(image or ()), template, start)
-    search = {"radius": radius or None, "steps": steps, "variation": variation}
+    search: dict[str, Any] = {"steps": steps, "variation": variation}
+    search |= {"radius": radius or None} if radius is not None else {}
+    search |= {"step_size": step_size} if step_size is not None else {}
     run_invert(encoder, wish, search, Against(base, pretrained, defense), seed=seed, out=out)

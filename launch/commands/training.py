@@ -7,12 +7,17 @@ from typing import Annotated
 
 import typer
 
+from configs.files import ConfigError
 from launch.commands.words import DryRun, Out, Overrides, Recipe, typed
 
 _KEYS = "[KEY=VALUE]..."
 
 
 def demo(
+    about: Annotated[
+        str,
+        typer.Argument(help="perceptual: what encoders find alike. Without it, the whole job.", metavar="[perceptual]"),
+    ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="Smaller everything: a minute and a half.")] = False,
     out: Out = None,
 ) -> None:
@@ -20,6 +25,13 @@ def demo(
 
     Example: robustclip demo --quick --out runs/demo
     """
+    if about not in ("", "perceptual"):
+        raise ConfigError(f"unknown demo '{about}'; choose: perceptual, or none for the whole job")
+    if about:
+        from train.demo_perceptual import demo_perceptual
+
+        demo_perceptual(quick=quick, out=out, command=typed())
+        return
     from train.demo import demo as run_demo
 
     run_demo(quick=quick, out=out, command=typed())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from modules.perturb.ascent import ascend
 from modules.perturb.threat import Threat
 
 Start = Literal["grey", "noise"]
+
+_SIDE = 32  # pixels of the embedded model, on which the defaults were tried
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,12 @@ class Inverting:
     """
 
     radius: float | None = 10.0
-    steps: int = 80
-    step_size: float | None = 0.4
+    steps: int = 60
+    step_size: float | None = 1.0
     variation: float = 0.0
     shift: int = 3
-    spread: float = 0.3
-    looks: int = 4
+    spread: float = 0.15
+    looks: int = 2
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.looks < 1:
@@ -55,6 +57,16 @@ class Inverting:
             value = getattr(self, name)
             if value is not None and not 0 <= value < float("inf"):
                 raise ValueError(f"{name} is {value}; it must be a number that is not negative")
+
+    @classmethod
+    def at(cls, size: int, **said: Any) -> Inverting:
+        """The defaults, whose lengths are for images of 32 pixels a side, for images of ``size``; and what is said.
+
+        Raises:
+            ValueError: as the class.
+        """
+        scale = size / _SIDE
+        return cls(**{"radius": 10.0 * scale, "step_size": scale, "shift": round(3 * scale), **said})
 
 
 @dataclass

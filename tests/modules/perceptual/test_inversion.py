@@ -117,4 +117,11 @@ def test_what_cannot_be_is_refused() -> None:
         invert(ENCODER, TARGETS, start=images(2))
     for wrong in ({"steps": 0}, {"radius": -1.0}, {"spread": float("nan")}, {"looks": 0}):
         with pytest.raises(ValueError, match="inversion takes|must be a number"):
-            Inverting(**wrong)
+            Inverting(**wrong)  # pyright: ignore[reportArgumentType]
+
+
+def test_lengths_grow_with_the_side_unless_they_are_said() -> None:
+    assert Inverting.at(32) == Inverting()
+    large = Inverting.at(224, steps=7, radius=None)
+    assert (large.step_size, large.shift, large.radius, large.steps) == (7.0, 21, None, 7)
+    assert Inverting.at(64, step_size=0.5).radius == 20.0
