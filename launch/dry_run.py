@@ -54,7 +54,7 @@ def model_rows(config: ModelConfig) -> list[tuple[str, str]]:
     size = clip.image.image_size
     return [
         ("model", f"{config.name} {config.pretrained}".strip()),
-        ("images", f"[B, 3, {size}, {size}] in \\[0, 1]"),
+        ("images", f"[B, 3, {size}, {size}] in [0, 1]"),
         ("embeddings", f"[B, {clip.image.embedding_dim}]"),
         ("image tower", _count(clip.image)),
     ]

@@ -45,7 +45,7 @@ def test_every_named_file_exists() -> None:
 
 
 def test_every_named_recipe_exists() -> None:
-    named = re.findall(r"robustclip (finetune|prior|embed|evaluate \S+) ([a-z][\w]+)(?: |\n)", README)
+    named = re.findall(r"robustclip (finetune|perceptual|prior|embed|evaluate \S+) ([a-z][\w]+)(?: |\n)", README)
     assert len(named) >= 4
     for kind, recipe in named:
         assert (ROOT / "configs" / "recipes" / kind.split()[0] / f"{recipe}.yaml").is_file(), recipe
