@@ -108,8 +108,12 @@ def run_invert(source: str, wish: Wish, search: Mapping[str, Any], against: Agai
 
 def _encoders(source: str, against: Against) -> list[Opened]:
     """The one that is asked about, and before it what it is compared with, where there is something."""
-    model = against.base if against.base and not Path(against.base).exists() else None
-    asked = open_encoder(source, model=model, pretrained=against.pretrained, defense=against.defense)
+    from modules.weights_file import read_content
+
+    said = Path(source).is_file() and read_content(Path(source))[1].get("base")
+    model = None if said or not against.base or Path(against.base).exists() else against.base
+    tag = None if said else against.pretrained  # a file that says its base says the tag too
+    asked = open_encoder(source, model=model, pretrained=tag, defense=against.defense)
     if against.base is not None:
         return [open_encoder(against.base, pretrained=against.pretrained), asked]
     if asked.base:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 
 from data.sample import digits
 from launch import cli
+from modules.checkpoint import save_tower
 from modules.encoders import load_clip
 from modules.perceptual import PerceptualMetric
 
@@ -120,6 +122,20 @@ def test_an_inversion_leaves_a_page_pictures_and_numbers_of_both_encoders(run: R
     assert run("invert", "tiny", "--text", "two", "--steps", "2", "--out", "found")[0] == 0  # our own folder
     code, _, err = run("invert", "tiny", "--text", "two", "--out", ".")
     assert code == 2 and "holds other files" in err
+
+
+def test_what_a_checkpoint_is_compared_with_need_not_be_its_base(run: Run) -> None:
+    visual = copy.deepcopy(load_clip("tiny").image.visual)
+    with torch.no_grad():
+        for weights in visual.parameters():
+            weights.mul_(1.01)
+    save_tower(visual, Path("mine.safetensors"), encoder="mine", base={"name": "tiny", "pretrained": ""})
+    words = ["mine.safetensors", "--text", "two", "--steps", "1", "--out", "found"]
+    assert [line.split("  ")[1] for line in run("invert", *words)[1].splitlines()[:2]] == ["tiny", "mine"]
+    code, out, _ = run("invert", *words, "--base", "mine.safetensors")
+    assert code == 0 and "mine (2)" in out
+    code, _, err = run("invert", *words, "--base", "tinny")
+    assert code == 2 and "unknown model 'tinny'" in err and len(err.splitlines()) == 1
 
 
 def test_an_image_can_be_asked_to_become_another_inside_a_ball(run: Run) -> None:
