@@ -53,12 +53,13 @@ def test_every_named_recipe_exists() -> None:
 
 def test_the_python_examples_run() -> None:
     examples = re.findall(r"```python\n(.*?)\n```", README, re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     names: dict[str, Any] = {"x": torch.rand(2, 3, 32, 32), "y": torch.tensor([0, 1])}
     for example in examples:
         exec(example, names)
     assert names["x_adv"].shape == names["x"].shape
     assert names["card"].headline.n == 2
+    assert names["distance"].shape == (2,)
 
 
 def test_nothing_speaks_of_the_machine_it_was_written_on() -> None:
