@@ -71,6 +71,7 @@ def test_a_run_leaves_metrics_checkpoints_judged_by_2afc_and_an_ordinary_encoder
     assert moved and all(name.endswith("attn.in_proj_weight") for name in moved)
 
 
+@pytest.mark.slow
 def test_the_merged_encoder_sees_what_the_last_checkpoint_saw(lora: Any) -> None:
     out, _ = lora
     config = load_config("perceptual", "lora_tiny", SMALL)
