@@ -84,6 +84,16 @@ class Table(dict[Any, Any]):
         pass
 
 
+_MEMBER = "builtins.getattr"
+
+
+def _member(owner: object, name: object) -> Inert:
+    """Stands for a member of an enumeration, which Python 3.11.0 to 3.11.3 write as ``getattr(class, name)``."""
+    if isinstance(owner, type) and issubclass(owner, Inert) and isinstance(name, str):
+        return owner(name)
+    raise _RefusedError(_MEMBER)
+
+
 _ALLOWED: dict[str, Any] = {
     "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
     "torch._utils._rebuild_parameter": torch._utils._rebuild_parameter,
@@ -111,6 +121,8 @@ class _InertUnpickler(pickle.Unpickler):
         full = f"{module.replace('__builtin__', 'builtins')}.{name}"
         if full in _ALLOWED:
             return _ALLOWED[full]
+        if full == _MEMBER:
+            return _member
         if module == "torch" and isinstance(dtype := vars(torch).get(name), torch.dtype):
             return dtype
         if _is_known_class(full):

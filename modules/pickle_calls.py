@@ -67,6 +67,17 @@ class _Silent(_Noted):
         return name
 
 
+class _Attribute(_Noted):
+    """As ``_Noted``, but for a member of a class that a checkpoint may hold: so some releases of Python write it."""
+
+    @classmethod
+    def note(cls, name: str, arguments: tuple[Any, ...]) -> str:
+        owner = arguments[0] if arguments else None
+        if name == cls.full and isinstance(owner, type) and issubclass(owner, _Silent):
+            return name
+        return super().note(name, arguments)
+
+
 def _short(value: Any) -> str:
     """A value in a few printable characters; nothing of a stranger's class is asked."""
     if isinstance(value, _Noted):
@@ -92,6 +103,8 @@ class _Unpickler(pickle.Unpickler):
         full = ascii(f"{module.replace('__builtin__', 'builtins')}.{name}")[1:-1][:_SHOWN]
         if is_harmless(module, name):
             return type("Silent", (_Silent,), {"full": full, "calls": self._calls})
+        if full == "builtins.getattr":
+            return type("Attribute", (_Attribute,), {"full": full, "calls": self._calls})
         if full not in self._names and len(self._names) < _MOST:
             self._names.append(full)
         return type("Noted", (_Noted,), {"full": full, "calls": self._calls})

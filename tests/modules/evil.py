@@ -31,7 +31,7 @@ ATTACKS: list[tuple[Callable[[Path], Any], str]] = [
     (lambda mark: Calls(eval, f"open({str(mark)!r}, 'w')"), "builtins.eval"),
     (lambda mark: Calls(builtins.exec, f"open({str(mark)!r}, 'w')"), "builtins.exec"),
     (lambda mark: Calls(subprocess.check_call, ["touch", str(mark)]), "check_call"),
-    (lambda mark: Calls(getattr, Calls(__import__, "os"), "system"), "builtins.getattr"),
+    (lambda mark: Calls(getattr, Calls(__import__, "os"), "system"), "builtins.__import__"),
     (lambda mark: Calls(open, str(mark), "w"), "open"),
     (lambda mark: {"model": [{"a": (Calls(os.system, f"touch {mark}"),)}]}, "posix.system"),
     (lambda mark: Calls(collections.OrderedDict, Calls(os.system, f"touch {mark}")), "posix.system"),

@@ -175,3 +175,13 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(kind: str, told: str, tmp_
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no checkpoint at"):
         read_inert(tmp_path / "none.pth")
+
+
+def test_members_of_enumerations_are_read_as_some_releases_of_python_write_them(tmp_path: Path) -> None:
+    known = b"\x80\x02cbuiltins\ngetattr\ncpackaging.version\nVersion\nX\x03\x00\x00\x00ONE\x86R."
+    (member,) = read_inert(archive_of(tmp_path / "member.pth", known)).arguments
+    assert member == "ONE"
+    for owner in (b"}", b"ctorch\nSize\n", b"ccollections\nOrderedDict\n", b"cpackaging.version\nVersion\n)R"):
+        asks = b"\x80\x02cbuiltins\ngetattr\n" + owner + b"X\x03\x00\x00\x00pop\x86R."
+        with pytest.raises(ValueError, match="it names builtins.getattr, which could run code"):
+            read_inert(archive_of(tmp_path / "other.pth", asks))

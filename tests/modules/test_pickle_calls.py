@@ -60,3 +60,11 @@ def test_of_weights_nothing_is_told(old: bool, tmp_path: Path) -> None:
     assert would_call(FOLDER / "trainer-1.15.6.pth") == []
     path.write_bytes(b"no pickle at all")
     assert would_call(path) == []
+
+
+def test_a_member_of_an_enumeration_that_a_checkpoint_may_hold_is_no_call(tmp_path: Path) -> None:
+    path = tmp_path / "member.pkl"
+    path.write_bytes(b"\x80\x02cbuiltins\ngetattr\ncpackaging.version\nVersion\nX\x03\x00\x00\x00ONE\x86R.")
+    assert would_call(path) == []
+    path.write_bytes(b"\x80\x02cbuiltins\ngetattr\ncbuiltins\nobject\nX\x03\x00\x00\x00ONE\x86R.")
+    assert would_call(path) == ["builtins.getattr(builtins.object, 'ONE')", "builtins.object"]
