@@ -14,6 +14,7 @@ from configs.families import ATTACKS, DEFENSES, OBJECTIVES
 from configs.family import Family
 from configs.files import ConfigError
 from configs.heads import head_faults
+from configs.inversions import inversion_faults
 from configs.names import name_faults
 from configs.protocol import protocol_faults
 from configs.schema import EvaluateConfig, ViewName
@@ -136,7 +137,7 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
         faults += family_faults(DEFENSES, f"defenses.{name}", said, **offered)
         if said.get("name") in DEFENSES.members and "prior" in DEFENSES.needs(said) and tree["prior"] is None:
             faults.append(f"defenses.{name} needs a prior; say prior=FILE (robustclip prior makes one)")
-    return faults + name_faults(tree) + task_faults(tree) + _curve_faults(tree)
+    return faults + name_faults(tree) + task_faults(tree) + _curve_faults(tree) + inversion_faults(tree)
 
 
 def _scorecard_faults(tree: Any, missing: set[str]) -> list[str]:
@@ -167,6 +168,8 @@ def _tune_faults(tree: Any, missing: set[str]) -> list[str]:
 def _curve_faults(tree: Any) -> list[str]:
     curve = tree["curve"]
     faults = [f"curve.eps: {eps} is negative" for eps in curve["eps"] if eps < 0]
+    if curve["eps"] and not curve["defenses"]:
+        faults.append("curve.defenses is empty, so no curve is drawn; name some of the defenses, such as [none]")
     if curve["eps"] and curve["attack"] not in tree["attacks"]:
         faults.append(f"curve.attack: {curve['attack']!r} is none of the attacks: {', '.join(tree['attacks'])}")
     faults += [

@@ -15,6 +15,7 @@ from configs.load import to_yaml
 from configs.schema import EvaluateConfig, ModelConfig
 from eval.examples import write_examples
 from eval.harness import Evaluation, digest_of, evaluate
+from eval.looks import write_looks
 from eval.merge import PREFIX
 from eval.outcomes import write_outcomes
 from eval.plan import Plan, build_plan
@@ -153,6 +154,7 @@ def write_evaluation(out: Path, found: Evaluation, earlier: Sequence[Result] = (
     rows = [*earlier, *found.results]
     write_results(out / "results.jsonl", rows)
     write_csv(out / "results.csv", rows)
+    write_looks(out, found.looks)
     if found.examples:
         write_examples(out, found.examples)
     if found.notes:

@@ -15,6 +15,7 @@ from typing import Any
 from configs.files import write_atomically
 from eval.evaluate import write_evaluation
 from eval.harness import Evaluation
+from eval.looks import copy_looks
 from eval.results import Result, read_results, write_csv, write_results
 from eval.rows import Subject
 from eval.watch import alarm_note
@@ -145,6 +146,8 @@ def _write(out: Path, name: str, found: list[Finding]) -> None:
     notes.sort(key=lambda note: note.get("step", last))  # in their order: what was noted of the last one, its alarms
     if notes or (out / "notes.json").is_file():
         write_atomically(out / "notes.json", json.dumps(notes))
+    for one in found:
+        copy_looks(one.folder, out)
     if found[-1].step == last and all((found[-1].folder / picture).is_file() for picture in _PICTURES):
         for picture in _PICTURES:
             write_atomically(out / picture, (found[-1].folder / picture).read_bytes())

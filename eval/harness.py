@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from configs.files import ConfigError
 from data.batches import ImageBatch
 from eval.examples import Example
 from eval.judge import Judge
+from eval.looks import Look, look
 from eval.outcomes import Outcomes, read_outcomes, write_outcomes
 from eval.plan import Plan
 from eval.progress import Ticker
@@ -37,6 +39,7 @@ class Evaluation:
         rows: per data set, the writer of its rows.
         examples: images to show.
         notes: what a defence calibrated and where an evaluation stopped early, for the report.
+        looks: what the encoder was seen to take for some names.
     """
 
     results: list[Result] = field(default_factory=list)
@@ -44,6 +47,7 @@ class Evaluation:
     rows: dict[str, Rows] = field(default_factory=dict)
     examples: list[Example] = field(default_factory=list)
     notes: list[dict[str, Any]] = field(default_factory=list)
+    looks: list[Look] = field(default_factory=list)
 
 
 def evaluate(
@@ -88,7 +92,14 @@ def evaluate(
                 found.notes += [note for note in notes if note not in found.notes]
             found.outcomes[task.dataset], found.rows[task.dataset] = outcomes, rows
             found.results += rows.of(outcomes)
+        if plan.wish is not None and team.rank == 0:
+            behind = partial(_behind, encoder, plan)
+            found.looks = look(plan.wish, subject, behind, quiet=quiet)
     return found
+
+
+def _behind(encoder: ImageEncoder, plan: Plan, defense: str) -> ImageEncoder:
+    return encoder if defense == "none" else plan.defend(defense, encoder, plan.tasks[0])
 
 
 def _all_batches(

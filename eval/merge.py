@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError, write_atomically
+from eval.looks import copy_looks
 from eval.outcomes import Outcomes, read_header, read_outcomes, write_outcomes
 from eval.results import Result, write_csv, write_results
 from eval.rows import Rows
@@ -144,6 +145,7 @@ def _copy(folders: Sequence[Path], out: Path) -> None:
             write_atomically(out / name, source.read_bytes())
     notes: list[Any] = []
     for folder in folders:
+        copy_looks(folder, out)
         file = folder / "notes.json"
         notes += [note for note in (json.loads(file.read_text()) if file.is_file() else []) if note not in notes]
     if notes:

@@ -16,6 +16,7 @@ from configs.faults import ATTACK_ROUTING, component
 from configs.files import ConfigError
 from configs.load import config_hash, plain
 from configs.schema import EvaluateConfig
+from eval.looks import Wish
 from eval.prior_origin import PriorOrigin
 from eval.tasks.base import Task
 from eval.tasks.building import build_task
@@ -50,6 +51,7 @@ class Plan:
         attacks: by name.
         prior: that defences use, and where it comes from; None where there is none, or it was handed in.
         original: the encoder before its fine-tuning; None where nobody asks for it.
+        wish: what to look for in the encoder; None where nothing.
         device: where the encoder is put for it, unless it is already somewhere for training.
         hash: names the config in every row.
     """
@@ -64,6 +66,7 @@ class Plan:
     prior: DiffusionPrior | None = None
     origin: PriorOrigin | None = None
     original: ImageEncoder | None = None
+    wish: Wish | None = None
 
     def with_prior(self, name: str) -> bool:
         """Whether a defence uses the prior."""
@@ -81,6 +84,7 @@ class Plan:
         for task in self.tasks:
             groups = [self.defend(name, encoder, task).group for name in self.config.defenses]
             task.take_shard(number, count, math.lcm(*groups))
+        self.wish = self.wish if number == 1 else None
 
     def at(self, eps: float, attack: str, task: Task) -> Attack:
         """One of the attacks in balls of this radius, on the pixels of a task."""
@@ -144,6 +148,7 @@ def build_plan(config: EvaluateConfig, clip: CLIP, *, prior: DiffusionPrior | No
         prior=prior,
         origin=origin,
         original=original,
+        wish=Wish.of(config.inversion, clip, config.seed),
     )
     _check_defences(plan, clip)
     return plan

@@ -16,6 +16,7 @@ from eval.inert import inert
 from eval.measured import measured
 from eval.pages import words
 from eval.pages.detection import detection_section
+from eval.pages.looks import looks_section
 from eval.pages.pictures import sheets_of
 from eval.pages.prior import prior_sections
 from eval.pages.protocol import protocol_sections
@@ -98,7 +99,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
     groups = [_group(t, found, rows, f"g{i}") for i, t in enumerate(chosen)]
     training, radii, told = _training(rows, chosen), _radii(rows, chosen), training_section(runs)
     sheets = [sheet for run in runs for sheet in sheets_of(run.folder, run.examples)]
-    notes, detection = _notes(runs), detection_section(runs, rows)
+    notes, detection, looks = _notes(runs), detection_section(runs, rows), looks_section([run.folder for run in runs])
     beside = measured(rows)
     cards, priors, protocols = _cards(runs), prior_sections(runs), protocol_sections(runs)
     contents = [
@@ -113,13 +114,14 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         ("training", "Over training", training or told),
         ("radius", "Over the radius", radii),
         ("pictures", "Pictures", sheets),
+        ("looks", "Looked into", looks),
         ("notes", "Notes", notes),
         ("run", "What was run", True),
     ]
     return {
         "kind": "Robustness report" if groups else "Report",
         "title": ", ".join(run.label for run in runs),
-        "style": style("style.css"),
+        "style": style("style.css", *(["inversion.css"] if looks else [])),
         "stand_in": words.STAND_IN if _stand_in(rows, priors) else "",
         "contents": [(anchor, text) for anchor, text, there in contents if there],
         "cards": cards,
@@ -133,6 +135,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         "told": told,
         "radii": radii,
         "sheets": sheets,
+        "looks": looks,
         "notes": notes,
         "runs": [_facts(run) for run in runs],
         "rest": [r for r in without_detection(rows) if r.metric not in (CLEAN, ROBUST)],

@@ -6,6 +6,7 @@ from configs.schema.evaluation import CascadeName as CascadeName
 from configs.schema.evaluation import CertifyConfig as CertifyConfig
 from configs.schema.evaluation import CurveConfig as CurveConfig
 from configs.schema.evaluation import EvaluateConfig as EvaluateConfig
+from configs.schema.evaluation import InversionConfig as InversionConfig
 from configs.schema.evaluation import ScorecardConfig as ScorecardConfig
 from configs.schema.evaluation import StrengthConfig as StrengthConfig
 from configs.schema.evaluation import TaskConfig as TaskConfig

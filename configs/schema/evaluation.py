@@ -99,6 +99,32 @@ class CurveConfig:
 
 
 @dataclass
+class InversionConfig:
+    """Looking into the encoder: the images that it takes for some names, in the report and at every checkpoint.
+
+    Attributes:
+        texts: names to find images of; none looks for nothing.
+        templates: prompts with ``{}`` for a name.
+        defenses: names of some of the recipe's defences to look through; ``none`` is the bare encoder.
+        start: ``grey`` or ``noise``.
+        radius, steps, step_size, variation, shift, spread, looks: of the search (``modules.perceptual.inversion``);
+            lengths that are null grow with the images.
+    """
+
+    texts: list[str] = field(default_factory=list)
+    templates: list[str] = field(default_factory=lambda: ["a photo of {}"])
+    defenses: list[str] = field(default_factory=lambda: ["none"])
+    start: Literal["grey", "noise"] = "grey"
+    radius: float | None = None
+    steps: int = 60
+    step_size: float | None = None
+    variation: float = 0.0
+    shift: int | None = None
+    spread: float = 0.15
+    looks: int = 2
+
+
+@dataclass
 class EvaluateConfig:
     """``robustclip evaluate``: task x dataset x defence x attack x view.
 
@@ -115,6 +141,7 @@ class EvaluateConfig:
             have felled in every draw, or what ``all`` attacks and views before it have felled in any.
         stop_width: stop once every worst case is known this closely (width of its anytime interval); 0 never stops.
         curve: robust accuracy over eps.
+        inversion: images that the encoder takes for some names; null does not look.
         prior: file of the DiffusionPrior that ``clipure_diff`` uses.
         allow_mismatch: use the prior although it belongs to another encoder; every row says so.
         blank_prompt: the class-free prompt that conditions it.
@@ -137,6 +164,7 @@ class EvaluateConfig:
     cascade: CascadeName = "none"
     stop_width: float = 0.0
     curve: CurveConfig = field(default_factory=CurveConfig)
+    inversion: InversionConfig | None = None
     prior: str | None = None
     allow_mismatch: bool = False
     blank_prompt: str = "a photo of a."

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import torch
+
 from configs.load import load_config
+from eval.looks import read_looks
 from eval.report import build_report
 from eval.results import read_results
 from train.finetune import finetune
@@ -16,6 +19,7 @@ FOLLOWED = (
     "evaluation.tasks.digit-triplets.limit=4",
     "evaluation.tasks.digits-search.limit=4",
     "evaluation.attacks.apgd.steps=2",
+    "evaluation.inversion.steps=2",
     "evaluation.watch=0",
 )
 SHORT = ("optimizer.max_steps=4", "optimizer.warmup_steps=1", "data.batch_size=8", "attack.steps=1")
@@ -36,3 +40,6 @@ def test_choice_and_retrieval_are_followed_over_checkpoints_and_the_page_shows_t
     for dataset in ("digit-triplets", "digits-search"):
         assert dataset in training
     assert training.count("<svg") >= 2
+    looks = read_looks(tmp_path / "run")
+    assert [look.step for look in looks] == [2, 4] and not torch.equal(looks[0].pictures, looks[1].pictures)
+    assert "R-CLIP_F, step 4" in page[page.index('<section id="looks">') :]
