@@ -397,7 +397,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
 
 def assert_same_run(out: Path, two: dict[str, torch.Tensor]) -> None:
     assert {path.name for path in out.iterdir()} == {
-        *("checkpoints", "config.yaml", "done", "env.json", "export", "metrics.csv")
+        *("checkpoints", "config.yaml", "done", "env.json", "export", "metrics.csv", "metrics.jsonl", "perf.csv")
     }
     assert all(torch.equal(value, two[name]) for name, value in weights(out).items())
 
