@@ -13,6 +13,7 @@ from launch.bench.race import peak_bytes, race
 from modules import noise
 from modules.counting import flops_of
 from modules.encoders.base import ImageEncoder
+from modules.encoders.quick import PackedAttention, PatchConv2d
 from modules.perturb.threat import Threat
 from train.stepping import steps_of
 
@@ -93,6 +94,10 @@ class Reference(_Step):
         self.x = self.batch.x.to(self.device)
         self.optimizer = torch.optim.AdamW(self.encoder.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
         self.threat = Threat("linf", EPS)
+        for layer in [*self.encoder.modules(), *self.original.modules()]:
+            plain = {PackedAttention: nn.MultiheadAttention, PatchConv2d: nn.Conv2d}.get(type(layer))
+            if plain is not None:
+                layer.__class__ = plain  # torch's own
 
     def step(self) -> None:
         """Target, clean pass, attack, outer step."""

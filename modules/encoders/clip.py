@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.encoders.base import ImageEncoder
+from modules.encoders.quick import quicken
 
 TINY = "tiny"
 """Name of the embedded model: open_clip's architecture at 32 pixels, trained on handwritten digits."""
@@ -48,6 +49,7 @@ class CLIPEncoder(ImageEncoder):
     ) -> None:
         super().__init__()
         self.visual = visual
+        quicken(visual)
         self.image_size, self.embedding_dim = image_size, embedding_dim
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
