@@ -84,6 +84,10 @@ def jobs_of(folder: Path, evaluation: str) -> Iterator[dict[str, Any]]:
         where = {"recipe": RECIPES[kind][0], "overrides": told, "out": str(folder / name)}
         return {"kind": kind, **where, "planted": planted}
 
+    # first of all: where ZeRO-3 has run, DeepSpeed's own linear layers stay in the process and round otherwise
+    half = "trainer.precision=bf16-mixed"
+    for strategy in ["ddp", "fsdp2", *(["zero2"] if DEEPSPEED else [])]:
+        yield job("finetune", f"half-{strategy}", f"trainer.strategy={strategy}", half)
     there = {"finetune": ["ddp", "fsdp2", "zero1", "zero2"], "prior": ["ddp", "fsdp2", "zero2", "zero3"]}
     for kind, strategies in there.items():
         for strategy in strategies:
@@ -93,9 +97,6 @@ def jobs_of(folder: Path, evaluation: str) -> Iterator[dict[str, Any]]:
             yield job(kind, f"{kind}-{strategy}", told)
             yield job(kind, f"{kind}-{strategy}-resumed", told, planted={"what": "power", "step": STOPPED})
             yield job(kind, f"{kind}-{strategy}-resumed", told)
-    half = "trainer.precision=bf16-mixed"
-    for strategy in ["ddp", "fsdp2", *(["zero2"] if DEEPSPEED else [])]:
-        yield job("finetune", f"half-{strategy}", f"trainer.strategy={strategy}", half)
     yield job("finetune", "evaluated", "trainer.strategy=fsdp2", evaluation)
 
 
@@ -203,7 +204,7 @@ class TestTwoProcesses:
     @pytest.mark.parametrize("strategy", ["ddp", "fsdp2", pytest.param("zero2", marks=NEEDS_DEEPSPEED)])
     def test_half_precision_leaves_weights_and_losses_whole(self, strategy: str, pair: Path, alone: Any) -> None:
         one, two = alone("finetune", "trainer.precision=bf16-mixed"), pair / f"half-{strategy}"
-        assert losses(two) == pytest.approx(losses(one), rel=5e-2)
+        assert losses(two) == pytest.approx(losses(one), rel=2e-2)
         assert losses(two) == pytest.approx(losses(pair / "half-ddp"), rel=5e-3)
         assert losses(two) != pytest.approx(losses(alone("finetune")), rel=1e-5), "nothing ran in half precision"
         assert {value.dtype for value in weights(two).values()} == {torch.float32}
