@@ -83,7 +83,7 @@ def table_of(record: Record) -> Table:
     for name, value in record.facts.items():
         table.add_row(name, f"{value:.3g}", record.goals.get(name, ""))
     for name, rate in record.rates.items():
-        table.add_row(name, f"{rate:,.0f}/s")
+        table.add_row(name, f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s")
     for name, timing in record.timings.items():
         spread = f"[dim]{1e3 * timing.low:.1f} to {1e3 * timing.high:.1f}[/dim]"
         table.add_row(f"[dim]{name}[/dim]", f"[dim]{1e3 * timing.median:.1f} ms[/dim]", spread)
