@@ -18,6 +18,7 @@ from PIL import Image
 from launch import cli, evaluation
 from modules.encoders.clip import load_clip
 from modules.encoders.tiny import load_tiny
+from tests.launch.typed import typed
 
 COMMANDS = [
     "demo",
@@ -56,12 +57,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     """The command in this process: exit code and lines of standard error."""
 
     def run(*arguments: str) -> tuple[int, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["robustclip", *arguments])
-        try:
-            cli.main()
-        except SystemExit as leave:
-            return int(leave.code or 0), capsys.readouterr().err.splitlines()
-        return 0, capsys.readouterr().err.splitlines()
+        return typed(monkeypatch, *arguments), capsys.readouterr().err.splitlines()
 
     return run
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from data.make import make_from_sample
-from launch.cli import main
 from launch.data_stats import show_statistics
+from tests.launch.typed import typed
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -21,12 +20,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     monkeypatch.setenv("ROBUSTCLIP_CACHE", str(tmp_path / "cache"))
 
     def run(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["robustclip", "data", *words])
-        try:
-            main()
-            code = 0
-        except SystemExit as leave:
-            code = int(leave.code or 0)
+        code = typed(monkeypatch, "data", *words)
         told = capsys.readouterr()
         return code, told.out, told.err
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from torch import nn
 
 from configs.files import ConfigError
 from configs.load import load_config
-from launch import cli
 from launch.forecast.diffusion import loss, prior_of, prior_work
 from launch.forecast.finetuning import finetuning_work, recipe_passes, tower_of
 from launch.forecast.hours import hours_by_operations, hours_by_rate, peak_of
@@ -29,6 +27,7 @@ from launch.forecast.work import Part, Work
 from modules.counting import flops_of, growth, id_of, imaginary, imagined, kept_bytes
 from modules.encoders.clip import load_clip
 from modules.encoders.tiny import load_tiny
+from tests.launch.typed import typed
 from train.finetune import finetune
 from train.peaks import PEAK_TFLOPS
 from train.runs import open_run
@@ -365,12 +364,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         monkeypatch.delenv(name)
 
     def run(*arguments: str) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["robustclip", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leave:
-            code = int(leave.code or 0)
+        code = typed(monkeypatch, *arguments)
         told = capsys.readouterr()
         return code, told.out, told.err.splitlines()
 

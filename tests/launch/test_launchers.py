@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 
 from configs.files import ConfigError
 from configs.load import load_config, to_yaml
-from launch import cli
 from launch.launchers import ranks
 from launch.launchers.deepspeed import deepspeed_command
 from launch.launchers.job import Job, shown
@@ -31,6 +30,7 @@ from launch.launchers.ranks import adopt, agreed_folder, open_agreed_run, rank_o
 from launch.launchers.slurm import Resources, sbatch_script
 from launch.launchers.submit import submit
 from launch.launchers.torchrun import torchrun_command
+from tests.launch.typed import typed
 
 PROGRAM = (sys.executable, "-m", "launch.cli")
 STRANGE = "a b'c\"$HOME;%j\\"
@@ -55,12 +55,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         monkeypatch.delenv(name)
 
     def run(*arguments: str) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["robustclip", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leave:
-            code = int(leave.code or 0)
+        code = typed(monkeypatch, *arguments)
         told = capsys.readouterr()
         return code, told.out, told.err.splitlines()
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from data.batches import EmbeddingBatch
 from data.embeddings import write_embeddings
-from launch import cli
 from modules.prior import DiffusionPrior, NoiseSchedule, PriorNetwork, load_prior, prior_metadata
 from modules.prior.convert_check import Check
+from tests.launch.typed import typed
 from tests.modules.prior.goldens import FOLDER, state_of
 
 TRAINED: dict[str, Any] = {"heads": 4, "dim_head": 16, "depth": 2, "max_text_len": 4, "num_timesteps": 50, "ff_mult": 2}
@@ -32,13 +32,8 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     """The command in this process: exit code, lines of standard error, standard output."""
 
     def run(*arguments: object) -> tuple[int, list[str], str]:
-        monkeypatch.setattr(sys, "argv", ["robustclip", "model", "convert-prior", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "160")
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leave:
-            code = int(leave.code or 0)
+        code = typed(monkeypatch, "model", "convert-prior", *arguments)
         told = capsys.readouterr()
         return code, told.err.splitlines(), told.out
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +14,10 @@ import torch
 from PIL import Image
 
 from data.sample import digits
-from launch import cli
 from modules.checkpoint import save_tower
 from modules.encoders import load_clip
 from modules.perceptual import PerceptualMetric
+from tests.launch.typed import typed
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -39,13 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     Path("empty.png").touch()
 
     def command(*words: str) -> tuple[int, str, str]:
-        with monkeypatch.context() as patch:
-            patch.setattr(sys, "argv", ["robustclip", *words])
-            try:
-                cli.main()
-                code = 0
-            except SystemExit as leave:
-                code = int(leave.code or 0)
+        code = typed(monkeypatch, *words)
         told = capsys.readouterr()
         return code, told.out, told.err
 

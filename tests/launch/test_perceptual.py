@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ import torch
 from configs.schema import ModelConfig
 from eval.evaluate import load_subject
 from eval.results import read_results
-from launch import cli
 from launch.evaluation import told_by
+from tests.launch.typed import typed
 
 SMALL = [
     "optimizer.max_steps=2",
@@ -35,12 +34,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     monkeypatch.setenv("COLUMNS", "160")
 
     def run(*arguments: str) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["robustclip", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leave:
-            code = int(leave.code or 0)
+        code = typed(monkeypatch, *arguments)
         told = capsys.readouterr()
         return code, told.out, told.err.splitlines()
 

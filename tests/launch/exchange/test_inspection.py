@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from launch import cli
 from modules.encoders.tiny import WEIGHTS
+from tests.launch.typed import typed
 from tests.modules.encoders.foreign import as_transformers, new_clip, write_hub
 from tests.modules.evil import ATTACKS, plant
 from tests.modules.prior.goldens import FOLDER
@@ -23,13 +22,8 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     """The command in this process: exit code, lines of standard error, standard output."""
 
     def run(*arguments: object) -> tuple[int, list[str], str]:
-        monkeypatch.setattr(sys, "argv", ["robustclip", "model", "inspect", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "160")
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leave:
-            code = int(leave.code or 0)
+        code = typed(monkeypatch, "model", "inspect", *arguments)
         told = capsys.readouterr()
         return code, told.err.splitlines(), told.out
 

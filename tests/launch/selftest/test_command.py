@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launch import cli
+from tests.launch.typed import typed
 
 
 @pytest.fixture
@@ -19,12 +18,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> tuple[int, str, list[str]]:
-        monkeypatch.setattr(sys, "argv", ["robustclip", "selftest", *arguments])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as leave:
-            code = int(leave.code or 0)
+        code = typed(monkeypatch, "selftest", *arguments)
         told = capsys.readouterr()
         return code, told.out, told.err.splitlines()
 
