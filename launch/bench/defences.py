@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from launch.bench.models import random_encoder
 from launch.bench.race import race
 from launch.bench.record import Record
 from modules import noise
@@ -35,7 +36,7 @@ def defences(*, quick: bool, device: torch.device, rounds: int) -> Record:
 
 
 def _around_an_encoder(record: Record, quick: bool, device: torch.device, rounds: int) -> None:
-    encoder = _encoder(quick).to(device).eval().freeze()
+    encoder = (load_clip("tiny").image if quick else random_encoder("ViT-B-32")).to(device).eval().freeze()
     dim, size = encoder.embedding_dim, encoder.image_size
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(BATCH, 3, size, size, generator=generator).to(device)
@@ -65,17 +66,6 @@ def _around_an_encoder(record: Record, quick: bool, device: torch.device, rounds
         record.ratios[f"{name}_overhead"] = timings[name].median / timings["bare"].median
     record.goals["clipure_cos_overhead"] = "at most 1.02; 1.14 is published"
     record.timings |= timings
-
-
-def _encoder(quick: bool) -> ImageEncoder:
-    if quick:
-        return load_clip("tiny").image
-    import open_clip
-
-    from modules.encoders.clip import CLIPEncoder
-
-    visual = open_clip.create_model("ViT-B-32", pretrained=None).get_submodule("visual")
-    return CLIPEncoder(visual, mean=[0.5] * 3, std=[0.5] * 3, image_size=224, embedding_dim=512)
 
 
 def _cached_text(record: Record, quick: bool, device: torch.device, rounds: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -47,7 +48,7 @@ def _command(words: list[str] | None, *options: str) -> list[str]:
     return [sys.executable, *options, "-c", "" if words is None else run, *(words or [])]
 
 
-def _whole(words: list[str] | None):
+def _whole(words: list[str] | None) -> Callable[[], object]:
     return lambda: subprocess.run(_command(words), capture_output=True)
 
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from data.batches import ImageBatch
+from launch.bench.models import random_encoder
 from launch.bench.race import peak_bytes, race
 from modules import noise
 from modules.counting import flops_of
-from modules.encoders.base import ImageEncoder
 from modules.encoders.quick import PackedAttention, PatchConv2d
 from modules.perturb.threat import Threat
 from train.stepping import steps_of
@@ -27,7 +27,7 @@ class _Step:
     def __init__(self, *, architecture: str, images: int, device: str, out: str) -> None:
         torch.manual_seed(0)
         self.device, self.out = torch.device(device), Path(out)
-        self.encoder, self.original = _encoder(architecture), _encoder(architecture)
+        self.encoder, self.original = random_encoder(architecture), random_encoder(architecture)
         self.original.load_state_dict(self.encoder.state_dict())
         self.encoder.train().requires_grad_(True)
         self.original.freeze()
@@ -132,28 +132,6 @@ class Reference(_Step):
                 delta = (self.x + delta).clamp(0, 1) - self.x
                 assert not bool(delta.isnan().any()) and float(delta.abs().max()) <= EPS + 1e-6
         return (self.x + delta).detach()
-
-
-def _encoder(architecture: str) -> ImageEncoder:
-    """Random weights; nothing is dropped at random, so that two recipes see the same."""
-    if architecture == "tiny":
-        from modules.encoders.tiny import assemble_tiny, new_tiny
-
-        return assemble_tiny(new_tiny()).image
-    import open_clip
-
-    from modules.encoders.clip import CLIPEncoder
-
-    visual: Any = open_clip.create_model(architecture, pretrained=None).get_submodule("visual")
-    for part in visual.modules():
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-        elif type(part).__name__ == "DropPath":
-            part.drop_prob = 0.0
-    size = 224
-    with torch.no_grad():
-        dim = visual(torch.zeros(1, 3, size, size)).shape[1]
-    return CLIPEncoder(visual, mean=[0.5] * 3, std=[0.5] * 3, image_size=size, embedding_dim=dim)
 
 
 def _gemm_rate(device: torch.device) -> float:
