@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -22,12 +22,34 @@ def flops_of(work: Callable[[], object]) -> int:
     Matrix products, convolutions and attention are counted, nothing else; on tensors without storage they are not
     computed.  A normalisation or an activation costs time but hardly any operations.
     """
-    corrected = {torch.ops.aten.convolution_backward: _convolution_backward}
-    counter = FlopCounterMode(display=False, custom_mapping=corrected)
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     counter.mod_tracker = cast(Any, _Total())
     with whole_attention(), counter:
         work()
     return counter.get_total_flops()
+
+
+def _convolution_backward(grad: Any, x: Any, weight: Any, *settings: Any, out_shape: Any = None, **_: Any) -> int:
+    """Each gradient asked for costs what the pass forwards did; torch forgets the groups."""
+    wanted, transposed = settings[-1], bool(settings[4])
+    outputs = x if transposed else grad
+    return (bool(wanted[0]) + bool(wanted[1])) * 2 * prod(outputs[:1]) * prod(outputs[2:]) * prod(weight)
+
+
+def _attention(q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
+    return sdpa_flop_count(q, k, v)
+
+
+def _attention_backward(grad: Any, q: Any, k: Any, v: Any, *_: Any, **__: Any) -> int:
+    return sdpa_backward_flop_count(grad, q, k, v)
+
+
+_FORMULAS = {
+    torch.ops.aten.convolution_backward: _convolution_backward,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+"""What torch counts wrongly, or not at all."""
 
 
 class _Total:
@@ -38,13 +60,6 @@ class _Total:
     def __enter__(self) -> None: ...
 
     def __exit__(self, *_: object) -> None: ...
-
-
-def _convolution_backward(grad: Any, x: Any, weight: Any, *settings: Any, out_shape: Any = None, **_: Any) -> int:
-    """Each gradient asked for costs what the pass forwards did; torch forgets the groups."""
-    wanted, transposed = settings[-1], bool(settings[4])
-    outputs = x if transposed else grad
-    return (bool(wanted[0]) + bool(wanted[1])) * 2 * prod(outputs[:1]) * prod(outputs[2:]) * prod(weight)
 
 
 @contextmanager

@@ -10,6 +10,9 @@ from torch import nn
 from modules.encoders.base import ImageEncoder
 from modules.encoders.clip import TINY, CLIPEncoder
 
+SHORTER = ("modules.encoders.quick", "modules.encoders.class_token")
+"""Modules of layers that compute on shorter ways what their bases do."""
+
 
 def random_encoder(architecture: str) -> ImageEncoder:
     """An image tower of open_clip, or ``tiny``, in which nothing is dropped at random: two recipes see the same.
@@ -33,3 +36,11 @@ def random_encoder(architecture: str) -> ImageEncoder:
     with torch.no_grad():
         dim = visual(torch.zeros(1, 3, size, size)).shape[1]
     return CLIPEncoder(visual, mean=[0.5] * 3, std=[0.5] * 3, image_size=size, embedding_dim=dim)
+
+
+def as_made(module: nn.Module) -> nn.Module:
+    """Itself, every layer again the one that torch and open_clip made: what others compute with."""
+    for layer in module.modules():
+        if type(layer).__module__ in SHORTER:
+            layer.__class__ = type(layer).__base__  # pyright: ignore[reportAttributeAccessIssue]
+    return module

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data.batches import ImageBatch
-from launch.bench.models import random_encoder
+from launch.bench.models import as_made, random_encoder
 from launch.bench.race import peak_bytes, race
 from modules import noise
 from modules.counting import flops_of
-from modules.encoders.quick import PackedAttention, PatchConv2d
 from modules.perturb.threat import Threat
 from train.stepping import steps_of
 
@@ -94,10 +93,8 @@ class Reference(_Step):
         self.x = self.batch.x.to(self.device)
         self.optimizer = torch.optim.AdamW(self.encoder.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
         self.threat = Threat("linf", EPS)
-        for layer in [*self.encoder.modules(), *self.original.modules()]:
-            plain = {PackedAttention: nn.MultiheadAttention, PatchConv2d: nn.Conv2d}.get(type(layer))
-            if plain is not None:
-                layer.__class__ = plain  # torch's own
+        for part in (self.encoder, self.original):
+            as_made(part)
 
     def step(self) -> None:
         """Target, clean pass, attack, outer step."""

@@ -1,9 +1,10 @@
 """Layers of image towers that compute what they did, on shorter ways; weights and their names stay.
 
-An attack asks a frozen tower for gradients of pixels alone, and there two of torch's layers take detours.  The
-projection of a multi-head attention becomes one product of matrices for every token, for it meets a transposed tensor
-with weights that want no gradient; and the gradient of a convolution in patches is computed as that of any convolution.
-Everywhere else torch's own layers answer, bit for bit.
+Where gradients are asked for, a ViT's last block computes the class token alone, the only one that is read.  And where
+they are asked of pixels alone, with frozen weights, two of torch's layers take detours: the projection of a multi-head
+attention becomes one product of matrices for every token, for it meets a transposed tensor with weights that want no
+gradient; and the gradient of a convolution in patches is computed as that of any convolution.  Everywhere else the
+layers of torch and open_clip answer, bit for bit.
 """
 
 from __future__ import annotations
@@ -16,20 +17,28 @@ from torch import Tensor, nn
 
 
 class PackedAttention(nn.MultiheadAttention):
-    """Self-attention whose queries, keys and values are one product for all tokens of all images."""
+    """Attention whose keys and values, and queries of the same tokens, are one product for all tokens of all images."""
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, *args: Any, **settings: Any) -> Any:
-        """As ``nn.MultiheadAttention``; anything but plain self-attention [B, L, D] under attack goes its way."""
-        plain = query is key is value and query.dim() == 3 and not settings.get("need_weights", True) and not args
+        """As ``nn.MultiheadAttention``; anything but plain attention to one [B, L, D] under attack goes its way."""
+        plain = key is value and query.dim() == 3 and not settings.get("need_weights", True) and not args
         asked = any(value is not None and value is not False for value in settings.values())
         if not plain or asked or not _attacked(query, self.in_proj_weight):
             return super().forward(query, key, value, *args, **settings)
-        batch, length, width = query.shape
-        packed = F.linear(query, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = packed.view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        weight, bias, width = self.in_proj_weight, self.in_proj_bias, query.shape[2]
+        if query is key:
+            q, k, v = self._heads(F.linear(query, weight, bias), 3)
+        else:
+            own, others = (None, None) if bias is None else (bias[:width], bias[width:])
+            (q,) = self._heads(F.linear(query, weight[:width], own), 1)
+            k, v = self._heads(F.linear(key, weight[width:], others), 2)
         dropped = self.dropout if self.training else 0.0
         found = F.scaled_dot_product_attention(q, k, v, dropout_p=dropped)
-        return self.out_proj(found.transpose(1, 2).reshape(batch, length, width)), None
+        return self.out_proj(found.transpose(1, 2).reshape(query.shape)), None
+
+    def _heads(self, packed: Tensor, parts: int) -> Tensor:
+        """[parts, B, heads, L, D / heads] of [B, L, parts * D]."""
+        return packed.unflatten(2, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
 
 
 class PatchConv2d(nn.Conv2d):
@@ -58,6 +67,10 @@ def quicken(tower: nn.Module) -> None:
             layer.__class__ = PackedAttention
         elif type(layer) is nn.Conv2d and _is_of_patches(layer):
             layer.__class__ = PatchConv2d
+    if type(tower).__module__ == "open_clip.transformer":
+        from modules.encoders.class_token import read_class_token_alone  # imports open_clip
+
+        read_class_token_alone(tower)
 
 
 def _is_plain(layer: nn.MultiheadAttention) -> bool:

@@ -88,6 +88,14 @@ def test_larger_towers_cost_what_is_published(model: str, tag: str, side: int, p
     assert counted / 1e9 == pytest.approx(published, rel=0.01)
 
 
+def test_attention_is_counted_where_one_kernel_of_the_processor_computes_it() -> None:
+    q, k, v = torch.randn(3, 2, 4, 6, 8, requires_grad=True).unbind()
+    forward = 2 * (2 * 2 * 4 * 6 * 6 * 8)
+    assert flops_of(lambda: nn.functional.scaled_dot_product_attention(q, k, v)) == forward
+    whole = flops_of(lambda: nn.functional.scaled_dot_product_attention(q, k, v).sum().backward())
+    assert whole == 3.5 * forward  # the way back computes the weights of attention anew
+
+
 @pytest.mark.parametrize("groups", [1, 4])
 def test_gradients_of_a_convolution_cost_one_pass_each_whatever_its_groups(groups: int) -> None:
     """torch's own count forgets the groups."""
@@ -173,9 +181,12 @@ def test_imagined_tensors_keep_as_much_as_real_ones() -> None:
 
 @pytest.mark.parametrize(("model", "published"), [("ViT-B-32", 39.7), ("ViT-B-16", 154.8)])
 def test_known_towers_keep_what_was_measured(model: str, published: float) -> None:
-    """MiB an image, in single precision; kernels of attention differ by a tenth in what they keep."""
+    """MiB an image, in single precision, where all twelve blocks keep all tokens; the last one of ours keeps one token's.
+
+    Kernels of attention differ by a tenth in what they keep.
+    """
     work = finetuning_work(finetuning(f"model.name={model}", "model.pretrained=openai"))
-    assert work.kept / 2**20 == pytest.approx(published, rel=0.1)
+    assert work.kept / 2**20 == pytest.approx(11 / 12 * published, rel=0.1)
 
 
 def test_checkpointing_and_half_precision_keep_less() -> None:
