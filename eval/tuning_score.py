@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from configs.scorecard import BARE
 from configs.tuning import Candidate
@@ -18,6 +17,7 @@ from eval.plan import Plan
 from eval.rows import Rows, Subject
 from eval.tasks.classification import ClassificationTask
 from eval.tuning_record import Score
+from modules.counting import flops_of
 from modules.encoders.base import ImageEncoder, frozen
 
 PROBES = 32  # images on which the winner's gradients and answers are examined
@@ -52,9 +52,8 @@ def costs_of(encoder: ImageEncoder, plan: Plan, candidates: Sequence[Candidate])
     task.head.to(x.device)
 
     def operations(name: str) -> int:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            plan.defend(name, encoder, task).logits(x, task.head)
-        return counter.get_total_flops()
+        with torch.no_grad():
+            return flops_of(lambda: plan.defend(name, encoder, task).logits(x, task.head))
 
     with frozen(encoder):
         bare = max(operations(BARE), 1)

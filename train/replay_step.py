@@ -82,8 +82,8 @@ def attacked(module: AdversarialFineTuning, batch: Any, step: int, process: int)
     with torch.no_grad(), noise.samples(keys, seed=module.seed, draw=step - 1), frozen(module.encoder):
         ends = objective.inner(module.student, module.reference, batch)(x_adv).tolist()
     outer, reference = objective.outer, module.reference
-    with torch.no_grad():
-        losses = outer(module.student, reference, batch, x_adv)
+    with torch.enable_grad():  # as in the training: layers may take other ways without gradients
+        losses = outer(module.student, reference, batch, x_adv).detach()
 
     def alone(i: int) -> Tensor:
         one = batch.select([i])

@@ -52,20 +52,24 @@ class Attention(nn.Module):
         self.rotary_emb = rotary
         self.to_out = nn.Sequential(nn.Linear(heads * dim_head, dim, bias=False), LayerNorm(dim, stable=stable))
 
-    def forward(self, x_BND: Tensor, bias: Tensor, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+    def forward(
+        self, x_BND: Tensor, bias: Tensor, past: KeysValues | None = None, *, queries: int | None = None
+    ) -> tuple[Tensor, KeysValues]:
         """[B, N, D], and the keys and values of all tokens so far.
 
         Args:
             x_BND: N consecutive tokens.
             bias: [H, N, M] or [B, H, N, M], -inf where a query must not look; M = 1 + past tokens + N.
             past: keys and values of the tokens before these, from an earlier call.
+            queries: how many of the tokens ask, the last ones; the answer is as many long.
         """
         B, start = len(x_BND), 0 if past is None else past[0].shape[1] - 1
-        x_BND = self.norm(x_BND)
-        q_BHNE = self.to_q(x_BND).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        silent = 0 if queries is None else x_BND.shape[1] - queries
+        x_BND, bias = self.norm(x_BND), bias[..., silent:, :]
+        q_BHNE = self.to_q(x_BND[:, silent:]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         k_BNE, v_BNE = self.to_kv(x_BND).chunk(2, dim=-1)
         if self.rotary_emb is not None:
-            q_BHNE, k_BNE = self.rotary_emb(q_BHNE, start), self.rotary_emb(k_BNE, start)
+            q_BHNE, k_BNE = self.rotary_emb(q_BHNE, start + silent), self.rotary_emb(k_BNE, start)
         q_BHNE, k_BNE = self._scaled(q_BHNE), self._scaled(k_BNE)
 
         if past is None:

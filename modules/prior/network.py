@@ -147,8 +147,7 @@ class PriorNetwork(nn.Module):
             if hidden_BN is not None:
                 hidden_BN = F.pad(hidden_BN, (0, tokens_BND.shape[1]), value=False)
             tokens_BND = torch.cat([text_BND, tokens_BND], dim=1)
-        out_BND, _ = self.causal_transformer(tokens_BND, prefix, hidden_BN)
-        return out_BND[:, -1]
+        return self.causal_transformer(tokens_BND, prefix, hidden_BN)[0]
 
     def text_prefix(self, text_embedding: Tensor | None, text_tokens: Tensor | None = None) -> TextPrefix:
         """Keys and values of the text, for ``forward``; a single text serves any number of images.

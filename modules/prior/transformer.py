@@ -71,7 +71,7 @@ class CausalTransformer(nn.Module):
         past: TextPrefix | None = None,
         hidden_BN: Tensor | None = None,
     ) -> tuple[Tensor, TextPrefix]:
-        """[B, N, D], and what to remember of all tokens so far.
+        """[B, D] at the last token, the only one that is read, and what to remember of all tokens so far.
 
         Args:
             x_BND: N consecutive tokens.
@@ -88,11 +88,13 @@ class CausalTransformer(nn.Module):
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, nn.ModuleList)
             attention, feed_forward = layer
-            out_BND, keys_values = attention(x_BND, bias, None if past is None else past.layers[i])
-            x_BND = x_BND + out_BND
+            queries = 1 if i + 1 == len(self.layers) else x_BND.shape[1]
+            before = None if past is None else past.layers[i]
+            out_BND, keys_values = attention(x_BND, bias, before, queries=queries)
+            x_BND = x_BND[:, -queries:] + out_BND
             x_BND = x_BND + feed_forward(x_BND)
             seen.append(keys_values)
-        return self.project_out(self.norm(x_BND)), TextPrefix(seen, hidden_BN)
+        return self.project_out(self.norm(x_BND[:, -1])), TextPrefix(seen, hidden_BN)
 
 
 def _joined(past: TextPrefix | None, hidden_BN: Tensor | None, x_BND: Tensor) -> Tensor | None:

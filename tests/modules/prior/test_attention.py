@@ -88,6 +88,20 @@ def test_attention_goes_on_from_earlier_keys_and_values() -> None:
     assert seen[0].shape == (2, 7, 8)
 
 
+@torch.no_grad()
+def test_the_last_tokens_alone_are_answered_as_among_all() -> None:
+    layer, relative = _layer("cosine")
+    x = torch.randn(2, 6, 12, dtype=torch.float64)
+    whole, kept = layer(x, relative(0, 6))
+    for queries in (1, 4, 6):
+        some, seen = layer(x, relative(0, 6), queries=queries)
+        torch.testing.assert_close(some, whole[:, -queries:], rtol=0, atol=1e-12)
+        assert all(map(torch.equal, seen, kept))
+    _, past = layer(x[:, :2], relative(0, 2))
+    rest, _ = layer(x[:, 2:], relative(2, 4), past, queries=1)
+    torch.testing.assert_close(rest, whole[:, -1:], rtol=0, atol=1e-12)
+
+
 def test_attention_has_a_second_derivative() -> None:
     layer, relative = _layer("cosine")
     x = torch.randn(1, 3, 12, dtype=torch.float64, requires_grad=True)

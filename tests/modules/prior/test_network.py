@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from modules.counting import flops_of
 from modules.prior import DiffusionPrior, NoiseSchedule, PriorNetwork
 
 Tiny = Callable[..., DiffusionPrior]
@@ -67,16 +68,35 @@ def test_the_tensors_bear_the_names_and_shapes_of_the_checkpoints() -> None:
 
 
 @torch.no_grad()
-def test_no_output_sees_a_later_token(tiny: Tiny) -> None:
+def test_no_token_sees_a_later_one(tiny: Tiny) -> None:
     transformer = tiny().net.causal_transformer
     x = torch.randn(1, 9, 32, generator=torch.Generator().manual_seed(0)).double()
-    before, _ = transformer(x)
+    answer, before = transformer(x)
     for j in range(9):
         changed = x.clone()
         changed[0, j, 0] += 1
-        after, _ = transformer(changed)
-        moved = (after != before).any(dim=-1)[0]
+        other, after = transformer(changed)
+        moved = (after.layers[-1][0] != before.layers[-1][0]).any(dim=-1)[0, 1:]
         assert moved.tolist() == [False] * j + [True] * (9 - j)
+        assert (other != answer).any()
+
+
+@torch.no_grad()
+def test_the_last_layer_computes_what_is_read_of_it(tiny: Tiny) -> None:
+    """Read token by token, with all before it kept, the answer is the same; and only one of the tokens is computed."""
+    transformer = tiny().net.causal_transformer
+    x = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0)).double()
+    past = None
+    for j in range(9):
+        answer, past = transformer(x[:, j : j + 1], past)
+    torch.testing.assert_close(transformer(x)[0], answer, rtol=0, atol=1e-12)
+    attention, feed_forward = transformer.layers[-1]
+    bias = transformer.rel_pos_bias(0, 9)
+    layer = flops_of(lambda: attention(x, bias)) + flops_of(lambda: feed_forward(x))
+    last = flops_of(lambda: attention(x, bias, queries=1)) + flops_of(lambda: feed_forward(x[:, -1:]))
+    read = last + flops_of(lambda: transformer.project_out(x[:, -1]))
+    assert flops_of(lambda: transformer(x)) == (len(transformer.layers) - 1) * layer + read
+    assert last < layer / 3
 
 
 @torch.no_grad()
