@@ -15,6 +15,7 @@ from configs.files import ConfigError
 from launch.bench.crew import Member, crew
 from launch.bench.race import race
 from launch.bench.record import Record
+from modules.lightning.optim import OptimizerSettings
 from modules.prior import DiffusionPrior, NoiseSchedule, PriorNetwork
 
 TIMESTEPS, STEPS, TOKENS, WORDS = 1000, 64, 77, 20
@@ -108,7 +109,8 @@ class Ours:
         self.prior = DiffusionPrior(network, NoiseSchedule(timesteps=settings["timesteps"])).to(settings["device"])
         self.settings = settings
         self.inputs = torch.load(settings["inputs"], map_location=settings["device"], weights_only=True)
-        self.optimizer = torch.optim.AdamW(self.prior.parameters(), lr=1e-5)
+        adamw = OptimizerSettings(lr=1e-5, weight_decay=1e-2, schedule="constant", warmup_steps=0)  # as torch's defaults
+        self.optimizer = adamw.build(self.prior.named_parameters())["optimizer"]
 
     def train(self) -> None:
         """One step of the optimizer."""

@@ -93,7 +93,9 @@ class OptimizerSettings:
             if parameters
         ]
         first, second = self.betas
-        optimizer = AdamW(groups, lr=self.lr, betas=(first, second), eps=self.eps)
+        optimizer = AdamW(groups, lr=self.lr, betas=(first, second), eps=self.eps, fused=True)
+        # A fused step could divide by the scale of half precision itself, but gradients are clipped before it.
+        optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]
         scheduler = LambdaLR(optimizer, self.factor)
         return {
             "optimizer": optimizer,

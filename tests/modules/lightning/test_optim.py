@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -95,6 +96,55 @@ def test_one_step_of_the_optimizer_is_adamw_by_hand() -> None:
     weight.grad = torch.tensor([3.0])
     optimizer.step()
     assert weight.item() == pytest.approx(2 - 0.1 * 0.5 * 2 - 0.1 * 3 / (3 + 1e-3), rel=1e-6)
+
+
+def built(layer: nn.Module) -> torch.optim.Optimizer:
+    settings = OptimizerSettings(lr=0.01, weight_decay=0.1, warmup_steps=0, schedule="constant")
+    return settings.build(layer.named_parameters())["optimizer"]
+
+
+def steps(layer: nn.Module, optimizer: torch.optim.Optimizer, count: int = 10) -> None:
+    x = torch.randn(16, 6, generator=torch.Generator().manual_seed(0)).double()
+    for _ in range(count):
+        optimizer.zero_grad()
+        layer(x).cos().sum().backward()
+        optimizer.step()
+
+
+def test_ten_steps_in_one_kernel_end_where_torchs_loop_over_tensors_does() -> None:
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 2)).double()
+    twin = copy.deepcopy(layer)
+    steps(layer, built(layer))
+    steps(twin, torch.optim.AdamW(twin.parameters(), lr=0.01, weight_decay=0.1, foreach=False, fused=False))
+    torch.testing.assert_close(layer.state_dict(), twin.state_dict(), rtol=1e-12, atol=1e-14)
+
+
+def test_scaled_gradients_are_divided_before_they_are_clipped_and_spent_on_a_step() -> None:
+    """Torch's fused optimizers divide inside the step, too late for a bound on the gradient's length."""
+    layer, x = nn.Linear(6, 2), torch.randn(4, 6)
+    twin = copy.deepcopy(layer)
+    for one, scale in ((layer, 1024.0), (twin, 1.0)):
+        optimizer, scaler = built(one), torch.amp.GradScaler("cpu", init_scale=scale)
+        scaler.scale(one(x).square().sum()).backward()
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(one.parameters(), 0.1)
+        scaler.step(optimizer)
+    torch.testing.assert_close(layer.state_dict(), twin.state_dict())
+
+
+def test_a_state_from_before_one_kernel_did_the_step_goes_on() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 2).double()
+    twin = copy.deepcopy(layer)
+    old = torch.optim.AdamW(twin.parameters(), lr=0.01, weight_decay=0.1)
+    steps(twin, old, 3)
+    layer.load_state_dict(twin.state_dict())
+    optimizer = built(layer)
+    optimizer.load_state_dict(copy.deepcopy(old.state_dict()))
+    steps(layer, optimizer, 3)
+    steps(twin, old, 3)
+    torch.testing.assert_close(layer.state_dict(), twin.state_dict(), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(
