@@ -62,35 +62,49 @@ def keys_of_pixels(x: Tensor) -> Tensor:
     return _mix((bits * weights).sum(dim=1))
 
 
-@contextmanager
-def samples(keys: Tensor, *, seed: int = 0, draw: int = 0) -> Iterator[None]:
-    """Name the samples of the batches inside: keys [B] int64, the run's seed, which draw of the noise."""
-    token = _scope.set(_Scope(keys, seed, draw))
-    try:
-        yield
-    finally:
-        _scope.reset(token)
-
-
 def scope() -> _Scope | None:
-    """The names that hold here, for ``subset`` to go back to; None where no samples are named."""
+    """The names that hold here, for ``back_to``; None where no samples are named."""
     return _scope.get()
 
 
 @contextmanager
-def subset(index: Tensor, *, of: _Scope | None = None) -> Iterator[None]:
-    """Narrow the named samples to ``index`` ([B'] int64 or [B] bool); nothing where none are named.
-
-    Args:
-        index: of the samples that are named here, or by ``of``.
-        of: a ``scope`` caught earlier.
-    """
-    outer = of or _scope.get()
-    token = _scope.set(outer and replace(outer, keys=outer.keys[index.to(outer.keys.device)]))
+def back_to(scope: _Scope | None) -> Iterator[None]:
+    """The names, or the lack of them, of where ``scope`` was caught."""
+    token = _scope.set(scope)
     try:
         yield
     finally:
         _scope.reset(token)
+
+
+@contextmanager
+def samples(keys: Tensor, *, seed: int = 0, draw: int = 0) -> Iterator[None]:
+    """Name the samples of the batches inside: keys [B] int64, the run's seed, which draw of the noise."""
+    with back_to(_Scope(keys, seed, draw)):
+        yield
+
+
+@contextmanager
+def subset(index: Tensor) -> Iterator[None]:
+    """Narrow the named samples to ``index`` ([B'] int64 or [B] bool); nothing where none are named."""
+    outer = _scope.get()
+    with back_to(outer and replace(outer, keys=outer.keys[index.to(outer.keys.device)])):
+        yield
+
+
+@contextmanager
+def lanes(x: Tensor, lane: Tensor) -> Iterator[None]:
+    """Tell apart rows that are the same sample; unnamed samples are named by the pixels of x [B, ...].
+
+    Args:
+        x: the batch.
+        lane: [B] int64, a row's number among those of its sample; lane 0 meets the noise of the sample itself.
+    """
+    outer = _scope.get() or _Scope(keys_of_pixels(x), 0, 0)
+    lane = lane.to(outer.keys.device)
+    keys = torch.where(lane > 0, _mix(outer.keys ^ _mix(lane * _GOLDEN)), outer.keys)
+    with back_to(replace(outer, keys=keys)):
+        yield
 
 
 @contextmanager
@@ -102,11 +116,8 @@ def parts(numbers: Sequence[int]) -> Iterator[None]:
     """
     outer = _scope.get()
     salts = [_hash_text(f"picture {number}") for number in numbers]
-    token = _scope.set(outer and replace(outer, keys=_salted(outer.keys, salts)))
-    try:
+    with back_to(outer and replace(outer, keys=_salted(outer.keys, salts))):
         yield
-    finally:
-        _scope.reset(token)
 
 
 def _salted(keys: Tensor, salts: Sequence[int]) -> Tensor:
@@ -117,11 +128,8 @@ def _salted(keys: Tensor, salts: Sequence[int]) -> Tensor:
 def redraw(x: Tensor, draw: int) -> Iterator[None]:
     """Go to another draw of the same samples; unnamed samples are named by the pixels of x [B, ...]."""
     scope = _scope.get() or _Scope(keys_of_pixels(x), 0, 0)
-    token = _scope.set(replace(scope, draw=draw))
-    try:
+    with back_to(replace(scope, draw=draw)):
         yield
-    finally:
-        _scope.reset(token)
 
 
 def _bits(x: Tensor, shape: Sequence[int], stream: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from configs.files import ConfigError
 from data.sample import digits
+from launch.bench.models import as_made
 from launch.bench.race import race
 from launch.bench.record import Record
 from modules.attacks.auto import AutoAttack
@@ -39,6 +41,7 @@ def autoattack(*, quick: bool, device: torch.device, rounds: int) -> Record:
         raise ConfigError("bench autoattack compares with pyautoattack; pip install 'robustclip[test]'") from None
     images, steps, queries = (8, 5, 50) if quick else (32, 100, 5000)
     model, x, y = _victim(images, device)
+    plain = as_made(copy.deepcopy(model))
     record = Record(
         "autoattack",
         f"version standard on {images} handwritten digits and the embedded model's ten prompts, linf 1.5/255, {steps} "
@@ -51,7 +54,7 @@ def autoattack(*, quick: bool, device: torch.device, rounds: int) -> Record:
         standing["ours"] = _right(model, attack.on(Search(model, x, y, THREAT, compact=True)), y)
 
     def theirs() -> None:
-        standing["theirs"] = _right(model, _reference(model, x, y, steps, queries), y)
+        standing["theirs"] = _right(model, _reference(plain, x, y, steps, queries), y)
 
     timings = race({"ours": ours, "theirs": theirs}, rounds=min(rounds, 1 if quick else 2), title="autoattack")
     record.timings |= timings

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import final
 
 import torch
@@ -91,18 +94,29 @@ class Attack(ABC):
 
     def _run(self, search: Search) -> None:
         """Look for worse points: every label loss, every restart."""
-        for number, (loss, labels) in enumerate(self.label_losses(search.clean, search.y)):
+        for loss, goals, first in self._goals(search):
             for restart in range(self.restarts):
-                search.aim(loss, labels)
+                search.aim(loss, *goals, first=first)
                 if len(search.index) == 0:
                     return
-                with noise.subset(search.index):
-                    x_adv = self.perturb(search, search.x[search.index], f"{search.salt}{number}/{restart}")
+                x = search.x[search.index]
+                with noise.subset(search.index), noise.lanes(x, search.lane):
+                    x_adv = self.perturb(search, x, f"{search.salt}0/{restart}")
                 if 0 < len(x_adv) == len(search.index):
                     with torch.no_grad():
                         search(x_adv, judged=True)
         if search.candidates:
             self._go_on(search)
+
+    def _goals(self, search: Search) -> Iterator[tuple[LabelLoss, list[Labels], int]]:
+        """The label losses in turn, as many of one kind side by side as there is room for; and the first's number."""
+        first = 0
+        for loss, losses in groupby(self.label_losses(search.clean, search.y), key=itemgetter(0)):
+            goals = [labels for _, labels in losses]
+            while goals:
+                now, goals = goals[: (room := search.room())], goals[room:]
+                yield loss, now, first
+                first += len(now)
 
     def _go_on(self, search: Search) -> None:
         """One more run on the margin, from the worst points known."""

@@ -100,23 +100,25 @@ class FAB(Attack):
     def _run(self, search: Search) -> None:
         if search.penalty is not None:
             search.notes.append("FAB looked for misclassified points without regard to the penalty")
-        for number, (loss, labels) in enumerate(self.label_losses(search.clean, search.y)):
-            distance = search.x.new_full((len(search.x),), torch.inf)
+        wanted = len(self.label_losses(search.clean, search.y))
+        distance = search.x.new_full((wanted, len(search.x)), torch.inf)  # of what was found for each goal and image
+        for loss, goals, first in self._goals(search):
             for restart in range(self.restarts):
-                search.aim(loss, labels)
+                search.aim(loss, *goals, first=first)
                 if len(search.index) == 0:
                     return
-                state = self._start(search, distance[search.index], restart, f"{search.salt}{number}/{restart}")
+                state = self._start(search, distance[search.lane, search.index], restart)
                 self._approach(search, state)
-                distance[search.index] = state.distance
+                distance[search.lane, search.index] = state.distance
 
-    def _start(self, search: Search, distance: Tensor, restart: int, stream: str) -> _State:
+    def _start(self, search: Search, distance: Tensor, restart: int) -> _State:
         x = search.x[search.index]
         point = x
         if restart > 0:
             share = 0.5 * (distance / self.threat.eps).clamp_max(1.0).to(x.dtype)
-            with noise.subset(search.index):
-                point = (x + per_image(share, x) * self.threat.sample(x, stream)).clamp(0.0, 1.0)
+            with noise.subset(search.index), noise.lanes(x, search.lane):
+                random = self.threat.sample(x, f"{search.salt}0/{restart}")
+            point = (x + per_image(share, x) * random).clamp(0.0, 1.0)
         return _State(x=x, point=point, closest=x, distance=distance)
 
     def _approach(self, search: Search, state: _State) -> None:
@@ -137,7 +139,7 @@ class FAB(Attack):
 
     def _nearest_boundary(self, search: Search, point: Tensor) -> tuple[Tensor, Tensor]:
         """[B'] the lead of the rival nearest to overtake the label, and that lead's gradient [B', C, H, W]."""
-        y, *target = (label[search.index] for label in search.labels)
+        y, *target = search.row_labels()
         with torch.enable_grad():
             leaf = point.detach().requires_grad_()
             logits = search.logits(leaf).to(point.dtype)

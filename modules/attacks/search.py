@@ -44,8 +44,9 @@ class Search:
         y: [B] labels.
         threat: the ball.
         draws: looks at fresh noise that every loss is averaged over (expectation over transformation).
-        compact: leave out images once they fool the classifier.  Cheaper; the points found lie just behind the
-            decision boundary and are of no use against other defences.  Not for batch-coupled classifiers.
+        compact: leave out images once they fool the classifier, and aim at several targets at once where few are left.
+            Cheaper; the points found lie just behind the decision boundary and are of no use against other defences.
+            Not for batch-coupled classifiers.
         judge: what really decides, where ``looks`` only stand in for it; asked at every ``judge_every``-th point.
         penalty: pixels -> [B], taken off every loss: what an attacker has to avoid beside being right.
         refused: pixels -> [B], positive where an image gets no answer (a detector's gate); only points that fool the
@@ -58,7 +59,8 @@ class Search:
         worst: [B, C, H, W] the candidate with the largest margin over the label, at first the images themselves.
         margin: [B] that margin; positive where the classifier is fooled.  Where images can be refused, the smaller of
             margin and distance from refusal.
-        index: [B'] the images the attack still works on.
+        index: [B'] the images the attack still works on, a row each; of several goals side by side, a row per goal.
+        lane: [B'] the number of the goal that a row is for.
         clean: [B, K] logits of the images themselves, once ``begin`` was called.
         salt: prefix of the names of random numbers; tells apart attacks that share a search.
         notes: what an attack had to do otherwise than told, in words.
@@ -88,7 +90,6 @@ class Search:
         self.candidates = tuple(candidates)
         self.worst = x.clone()
         self.margin = torch.full((len(x),), -torch.inf, device=x.device)
-        self.index = torch.arange(len(x), device=x.device)
         self.clean = torch.empty(len(x), 0)
         self.salt = ""
         self.notes: list[str] = []
@@ -102,17 +103,41 @@ class Search:
     def begin(self) -> None:
         """Look at the images themselves, and at the candidates."""
         self.aim(margin, (self.y,))
-        self.index = torch.arange(len(self.x), device=self.x.device)
+        self._stand_on(torch.arange(len(self.x), device=self.x.device))
         self.clean = self.logits(self.x, judged=True)
         for candidate in self.candidates:
             self.logits(candidate, judged=True)
 
-    def aim(self, loss: LabelLoss, labels: Labels) -> None:
-        """Ascend another label loss from now on, at first over all images that are still standing."""
-        self.loss, self.labels = loss, labels
-        self.index = torch.arange(len(self.x), device=self.x.device)
-        if self.compact:
-            self.index = self.index[self.margin <= 0]
+    def aim(self, loss: LabelLoss, *goals: Labels, first: int = 0) -> None:
+        """Ascend another label loss from now on, at first over all images that are still standing.
+
+        Args:
+            loss: on labels.
+            goals: the labels; of several goals, every image stands in a row for each of them.
+            first: number of the first goal.
+        """
+        self.loss, self._first, self._goals = loss, first, len(goals)
+        self.labels = goals[0] if len(goals) == 1 else tuple(map(torch.cat, zip(*goals, strict=True)))
+        index = torch.arange(len(self.x), device=self.x.device)
+        self._stand_on(index[self.margin <= 0] if self.compact else index)
+
+    def _stand_on(self, index: Tensor) -> None:
+        self.index = index.repeat(self._goals)
+        self.lane = torch.arange(self._goals, device=index.device).repeat_interleave(len(index)) + self._first
+
+    def row_labels(self) -> Labels:
+        """What the loss looks at beside the logits, each [B'], a row each."""
+        place = self.index + len(self.x) * (self.lane - self._first)
+        return tuple(label[place] for label in self.labels)
+
+    def room(self) -> int:
+        """How many goals may be aimed at side by side: no more rows than images came, and no answer changes.
+
+        A judge is asked, and fresh noise drawn, by the number of a look, which must not depend on who still stands.
+        """
+        if not self.compact or self.draws > 1 or self.judge is not None:
+            return 1
+        return max(len(self.x) // max(int((self.margin <= 0).sum()), 1), 1)
 
     def __call__(self, x: Tensor, *, judged: bool = False) -> Tensor:
         """[B'] the label loss of the points x [B', C, H, W] of the images ``index``; remembers the points.
@@ -121,7 +146,7 @@ class Search:
             x: the points.
             judged: ask the judge about these, whatever their number.
         """
-        labels = tuple(label[self.index] for label in self.labels)
+        labels = self.row_labels()
         answers = self._answers(x)
         self._remember(x.detach(), answers, judged=judged)
         value = torch.stack([self.loss(logits, *labels) for logits in answers]).mean(dim=0)
@@ -140,7 +165,7 @@ class Search:
     def _ask(self, look: Classifier, x: Tensor) -> Tensor:
         if isinstance(look, PerSample):
             look = look.of(self.index)
-        with noise.subset(self.index, of=self._scope):
+        with noise.back_to(self._scope), noise.subset(self.index):
             if self.draws == 1:
                 return look(x)
             self._calls += 1
@@ -148,7 +173,7 @@ class Search:
                 return look(x)
 
     def _of_pixels(self, loss: Loss, x: Tensor) -> Tensor:
-        with noise.subset(self.index, of=self._scope):
+        with noise.back_to(self._scope), noise.subset(self.index):
             return loss(x)
 
     @torch.no_grad()
@@ -167,9 +192,11 @@ class Search:
         if self.refused is not None:
             value = torch.minimum(value, -self._of_pixels(self.refused, x).float())
         better = (value > self.margin[self.index]) & self.threat.contains(self.x[self.index], x)
-        found = self.index[better]
-        self.worst[found] = x[better]
-        self.margin[found] = value[better]
+        rows = better.nonzero().squeeze(1)
+        if self._goals > 1:
+            rows = _best_of_each(rows, self.index, value)
+        self.worst[self.index[rows]] = x[rows]
+        self.margin[self.index[rows]] = value[rows]
 
     def narrow(self) -> Tensor | None:
         """[B'] bool, which images to go on with, once a quarter of them has fallen; None to go on with all."""
@@ -178,5 +205,20 @@ class Search:
         standing = self.margin[self.index] <= 0
         if standing.float().mean() > 0.75:
             return None
-        self.index = self.index[standing]
+        self.index, self.lane = self.index[standing], self.lane[standing]
         return standing
+
+
+def _best_of_each(rows: Tensor, index: Tensor, value: Tensor) -> Tensor:
+    """Of some rows [R], for every image among them the one with the largest value, the first of equals.
+
+    Args:
+        rows: int64, ascending.
+        index: [B'] the image of each row.
+        value: [B'] to compare.
+    """
+    rows = rows[value[rows].argsort(descending=True, stable=True)]
+    rows = rows[index[rows].argsort(stable=True)]
+    first = torch.ones_like(rows, dtype=torch.bool)
+    first[1:] = index[rows[1:]] != index[rows[:-1]]
+    return rows[first]

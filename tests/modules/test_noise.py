@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -49,8 +51,28 @@ def test_subset_narrows_the_names_and_can_go_back_to_an_earlier_scope() -> None:
         outer = noise.scope()
         with noise.subset(torch.tensor([5, 7])):
             assert torch.equal(noise.uniform(X[[5, 7]], "a"), whole[[5, 7]])
-            with noise.subset(torch.tensor([9]), of=outer):
+            with noise.back_to(outer), noise.subset(torch.tensor([9])):
                 assert torch.equal(noise.uniform(X[[9]], "a"), whole[[9]])
+            with noise.back_to(None), noise.subset(torch.tensor([0])):
+                unnamed = noise.uniform(X[[9]], "a")
+                assert not torch.equal(unnamed, whole[[9]])
+    assert torch.equal(unnamed, noise.uniform(X[[9]], "a"))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_rows_of_the_same_sample_are_told_apart_by_their_lanes(named: bool) -> None:
+    keys = noise.keys_of(["a", "b", "a", "b"])
+    x, lane = X[[0, 1, 0, 1]], torch.tensor([0, 0, 3, 3])
+    with noise.samples(keys) if named else nullcontext():
+        plain = noise.uniform(x, "a")
+        with noise.lanes(x, lane):
+            both = noise.uniform(x, "a")
+        with noise.lanes(x, torch.zeros(4, dtype=torch.long)):
+            assert torch.equal(noise.uniform(x, "a"), plain)
+        with noise.subset(torch.tensor([3])), noise.lanes(x[3:], lane[3:]):
+            assert torch.equal(noise.uniform(x[3:], "a"), both[3:])
+    assert torch.equal(both[:2], plain[:2]) and torch.equal(plain[:2], plain[2:])
+    assert (both[2:] != plain[2:]).float().mean() > 0.99
 
 
 def test_seed_draw_and_stream_each_give_other_noise() -> None:
