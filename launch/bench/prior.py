@@ -109,7 +109,7 @@ class Ours:
         self.prior = DiffusionPrior(network, NoiseSchedule(timesteps=settings["timesteps"])).to(settings["device"])
         self.settings = settings
         self.inputs = torch.load(settings["inputs"], map_location=settings["device"], weights_only=True)
-        adamw = OptimizerSettings(lr=1e-5, weight_decay=1e-2, schedule="constant", warmup_steps=0)  # as torch's defaults
+        adamw = OptimizerSettings(lr=1e-5, weight_decay=1e-2, schedule="constant", warmup_steps=0)  # torch's defaults
         self.optimizer = adamw.build(self.prior.named_parameters())["optimizer"]
 
     def train(self) -> None:

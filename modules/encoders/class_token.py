@@ -19,7 +19,7 @@ class ClassTokenBlock(ResidualAttentionBlock):
         v_x: Tensor | None = None,
         attn_mask: Tensor | None = None,
     ) -> Tensor:
-        """[B, 1, D], the first of what open_clip's block makes of q_x [B, L, D]; all, and its bits, without gradients."""
+        """[B, 1, D], the first of what open_clip's block makes of q_x [B, L, D]; without gradients all, bit for bit."""
         asked = torch.is_grad_enabled() and q_x.requires_grad and type(self.attn) is PackedAttention
         if not asked or k_x is not None or v_x is not None or attn_mask is not None:
             return super().forward(q_x, k_x, v_x, attn_mask)

@@ -181,7 +181,7 @@ def test_imagined_tensors_keep_as_much_as_real_ones() -> None:
 
 @pytest.mark.parametrize(("model", "published"), [("ViT-B-32", 39.7), ("ViT-B-16", 154.8)])
 def test_known_towers_keep_what_was_measured(model: str, published: float) -> None:
-    """MiB an image, in single precision, where all twelve blocks keep all tokens; the last one of ours keeps one token's.
+    """MiB an image, in single precision, where all twelve blocks keep all tokens; of ours the last keeps one token's.
 
     Kernels of attention differ by a tenth in what they keep.
     """
