@@ -22,6 +22,7 @@ from eval.pages.prior import prior_sections
 from eval.pages.protocol import protocol_sections
 from eval.pages.render import render, style, trusted
 from eval.pages.runs import Run, merged, read_runs
+from eval.pages.speed import speed_sections
 from eval.pages.training import training_section
 from eval.results import Result, write_csv
 from eval.tables import (
@@ -46,8 +47,8 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     The same run folders give the same bytes.
 
     Args:
-        runs: run folders with results.jsonl (or a prior's prior.json, or a training's metrics.csv), config.yaml and
-            env.json; other files are optional.
+        runs: run folders with results.jsonl (or a prior's prior.json, or a training's metrics.csv, or
+            bench.json), config.yaml and env.json; other files are optional.
         out: folder of the report.
 
     Raises:
@@ -66,7 +67,7 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
 
 def _without_rows(run: Run) -> bool:
     """Whether a run has something to show beside rows."""
-    return bool(run.prior or run.protocol or run.curves and not run.rows)
+    return bool(run.prior or run.protocol or run.speed or run.curves and not run.rows)
 
 
 def rows_of(runs: Sequence[Path]) -> list[Result]:
@@ -101,6 +102,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
     sheets = [sheet for run in runs for sheet in sheets_of(run.folder, run.examples)]
     notes, detection, looks = _notes(runs), detection_section(runs, rows), looks_section([run.folder for run in runs])
     beside = measured(rows)
+    speed = speed_sections([(run.label, run.speed) for run in runs if run.speed])
     cards, priors, protocols = _cards(runs), prior_sections(runs), protocol_sections(runs)
     contents = [
         ("scorecard", "Scorecard", cards),
@@ -115,6 +117,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         ("radius", "Over the radius", radii),
         ("pictures", "Pictures", sheets),
         ("looks", "Looked into", looks),
+        ("speed", "Speed", speed),
         ("notes", "Notes", notes),
         ("run", "What was run", True),
     ]
@@ -136,6 +139,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         "radii": radii,
         "sheets": sheets,
         "looks": looks,
+        "speed": speed,
         "notes": notes,
         "runs": [_facts(run) for run in runs],
         "rest": [r for r in without_detection(rows) if r.metric not in (CLEAN, ROBUST)],

@@ -141,6 +141,7 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     from eval.prior_record import has_record, read_record
     from eval.protocols.record import has_record as of_protocol
     from eval.report import build_report, rows_of
+    from eval.speed import read_speed, speed_table
     from eval.tables import terminal_table
     from launch.protocols import show_protocol
 
@@ -149,7 +150,8 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     rows = rows_of(runs)
     if rows:
         Console().print(terminal_table(rows))
-    for table in (measured_table(rows), detection_table(rows)):
+    tables = [speed_table(record) for run in runs for record in getattr(read_speed(run), "records", ())]
+    for table in (measured_table(rows), detection_table(rows), *tables):
         if table is not None:
             Console().print(table)
     for run in filter(has_record, runs):

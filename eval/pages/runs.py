@@ -15,6 +15,7 @@ from eval.protocols.record import Record
 from eval.protocols.record import has_record as of_protocol
 from eval.protocols.record import read_record as read_protocol
 from eval.results import Result, read_results
+from eval.speed import Speed, read_speed
 from eval.tables import plain
 
 _OF_EVALUATIONS = ("results.jsonl", "results.csv", "notes.json", "examples.json")
@@ -35,6 +36,7 @@ class Run:
         examples: descriptions of example pictures.
         prior: what a prior's training left; None of other runs.
         protocol: what a protocol's run left; None of other runs.
+        speed: what benchmarks found; None of other runs.
     """
 
     folder: Path
@@ -47,6 +49,7 @@ class Run:
     examples: list[dict[str, Any]] = field(default_factory=list)
     prior: PriorRecord | None = None
     protocol: Record | None = None
+    speed: Speed | None = None
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -101,8 +104,9 @@ def read_run(folder: Path) -> Run:
     prior = read_record(folder) if has_record(folder) else None
     curves = {**read_curves(folder / "metrics.csv"), **read_curves(folder / "perf.csv")}
     protocol = read_protocol(folder) if of_protocol(folder) else None
+    speed = read_speed(folder)
     evaluated = any((folder / name).exists() for name in _OF_EVALUATIONS)
-    bare = prior is not None or protocol is not None or (bool(curves) and not evaluated)
+    bare = prior is not None or protocol is not None or ((bool(curves) or speed is not None) and not evaluated)
     rows = [] if bare else [_clean(r, folder) for r in read_results(folder / "results.jsonl")]
     if not rows and not bare:
         raise ConfigError(f"{folder / 'results.jsonl'} holds no row; run an evaluation first")
@@ -125,6 +129,7 @@ def read_run(folder: Path) -> Run:
         read_examples(folder / "examples.json"),
         prior,
         protocol,
+        speed,
     )
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from configs.files import ConfigError
 from data.sample import digits
+from eval.speed import Record
 from launch.bench.models import as_made
 from launch.bench.race import race
-from launch.bench.record import Record
 from modules.attacks.auto import AutoAttack
 from modules.attacks.base import Search
 from modules.encoders import load_clip
@@ -83,7 +83,7 @@ class _Race:
         self.model, self.x, self.y = _victim(images, device)
         self.plain = as_made(copy.deepcopy(self.model))
         self.standing: dict[str, Tensor] = {}
-        self.passes = dict.fromkeys(WHO, 0)
+        self.passes: dict[str, int] = dict.fromkeys(WHO, 0)
 
     def ours(self) -> None:
         """Our attack, which leaves out what has fallen."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
-from configs.files import ConfigError, write_atomically
+from configs.files import ConfigError
+from eval.evaluate import finish_run, write_run
 from eval.plan import device_of
+from eval.report import build_report
+from eval.speed import FILE, Record, Speed, speed_table, write_speed
 from launch.bench.autoattack import autoattack
 from launch.bench.defences import defences
 from launch.bench.growth import growth
 from launch.bench.loader import loader
 from launch.bench.prior import prior
-from launch.bench.record import Record
 from launch.bench.startup import startup
 from launch.bench.train_step import train_step
 
@@ -34,9 +34,16 @@ BENCHMARKS: dict[str, Callable[..., Record]] = {
 
 
 def run_bench(
-    what: Sequence[str], *, quick: bool, json_file: Path | None, accelerator: str, peer: str | None = None
+    what: Sequence[str],
+    *,
+    quick: bool,
+    json_file: Path | None,
+    accelerator: str,
+    peer: str | None = None,
+    out: Path | None = None,
+    command: str = "",
 ) -> list[Record]:
-    """The findings of some benchmarks, or of all; printed, and written where a file is named.
+    """The findings of some benchmarks, or of all; printed, and written where a file or a folder is named.
 
     Args:
         what: names; none means all.
@@ -44,6 +51,8 @@ def run_bench(
         json_file: for the plain values.
         accelerator: ``auto``, ``cpu`` or ``cuda``.
         peer: the Python of an environment with dalle2-pytorch, for ``prior``.
+        out: folder of a run, with the plain values and a page.
+        command: as typed, for the page.
 
     Raises:
         ConfigError: an unknown benchmark, or a device that is not there.
@@ -52,39 +61,20 @@ def run_bench(
     if unknown:
         raise ConfigError(f"unknown benchmark {unknown[0]!r}; choose of: {', '.join(BENCHMARKS)}")
     device = device_of(accelerator)
-    console, records = Console(), []
+    console, records, begun = Console(), [], time.monotonic()
+    asked = {"benchmarks": list(what or BENCHMARKS), "quick": quick, "device": str(device)}
+    if out is not None:
+        write_run(out, asked, seed=0, command=command)
     for name in what or BENCHMARKS:
         more = {"peer": peer} if name == "prior" else {}
         record = BENCHMARKS[name](quick=quick, device=device, rounds=3 if quick else 7, **more)
-        console.print(table_of(record))
+        console.print(speed_table(record))
         records.append(record)
+    about = {"device": str(device), "threads": torch.get_num_threads(), "torch": torch.__version__, "quick": quick}
     if json_file is not None:
-        found = {
-            one.name: {
-                **one.ratios,
-                **one.rates,
-                **one.facts,
-                "seconds": {k: asdict(v) for k, v in one.timings.items()},
-            }
-            for one in records
-        }
-        about = {"device": str(device), "threads": torch.get_num_threads(), "torch": torch.__version__, "quick": quick}
-        write_atomically(json_file, json.dumps({**found, "about": about}, indent=1) + "\n")
+        write_speed(json_file, Speed(records, about))
+    if out is not None:
+        write_speed(out / FILE, Speed(records, about))
+        finish_run(out, {"benchmarks": time.monotonic() - begun})
+        console.print(f"page: {build_report([out], out)}", soft_wrap=True, highlight=False, markup=False)
     return records
-
-
-def table_of(record: Record) -> Table:
-    """The findings as a table, ratios first."""
-    table = Table(title=record.name, caption=record.what)
-    for column in ("", "", "goal"):
-        table.add_column(column, justify="right" if not column else "left")
-    for name, value in record.ratios.items():
-        table.add_row(name, f"{value:.2f}x", record.goals.get(name, ""))
-    for name, value in record.facts.items():
-        table.add_row(name, f"{value:.3g}", record.goals.get(name, ""))
-    for name, rate in record.rates.items():
-        table.add_row(name, f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s")
-    for name, timing in record.timings.items():
-        spread = f"[dim]{1e3 * timing.low:.1f} to {1e3 * timing.high:.1f}[/dim]"
-        table.add_row(f"[dim]{name}[/dim]", f"[dim]{1e3 * timing.median:.1f} ms[/dim]", spread)
-    return table

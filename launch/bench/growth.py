@@ -12,8 +12,8 @@ import torch
 
 from configs.load import check_config
 from eval.evaluate import evaluate_checkpoint
+from eval.speed import Record
 from launch.bench.race import peak_bytes, race
-from launch.bench.record import Record
 from modules.counting import flops_of
 from modules.encoders import load_clip
 from modules.zero_shot.head import ZeroShotHead
@@ -100,12 +100,12 @@ def _evaluation(record: Record, quick: bool, device: torch.device) -> None:
     record.facts["operations_by_radii"] = exponent(grids, costs)
     shards = (1, 2) if quick else (1, 2, 4)
     totals = [sum(_evaluated(device, 64, shard=(k + 1, n))[0] for k in range(n)) for n in shards]
-    record.facts["operations_by_shards"] = exponent(shards, totals)
+    record.facts["operations_by_ranks"] = exponent(shards, totals)
     record.goals |= {
         "operations_by_images": "at most 1",
         "bytes_by_images": "near 0",
         "operations_by_radii": "at most 1",
-        "operations_by_shards": "near 0: only prompts are read again",
+        "operations_by_ranks": "near 0: of parts that ranks judge, only prompts are read again",
     }
 
 

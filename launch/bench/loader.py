@@ -22,8 +22,8 @@ from data.reading import Reading
 from data.shards import write_shards
 from data.source import ImageSource
 from data.transforms import decode_image, resize_and_crop
+from eval.speed import Record
 from launch.bench.race import race
-from launch.bench.record import Record
 
 BATCH = 32
 WORKERS = (1, 2)

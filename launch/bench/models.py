@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -10,6 +10,7 @@ from torch import nn
 from modules.encoders.base import ImageEncoder
 from modules.encoders.clip import TINY, CLIPEncoder
 
+M = TypeVar("M", bound=nn.Module)
 SHORTER = ("modules.encoders.quick", "modules.encoders.class_token")
 """Modules of layers that compute on shorter ways what their bases do."""
 
@@ -38,7 +39,7 @@ def random_encoder(architecture: str) -> ImageEncoder:
     return CLIPEncoder(visual, mean=[0.5] * 3, std=[0.5] * 3, image_size=size, embedding_dim=dim)
 
 
-def as_made(module: nn.Module) -> nn.Module:
+def as_made(module: M) -> M:
     """Itself, every layer again the one that torch and open_clip made: what others compute with."""
     for layer in module.modules():
         if type(layer).__module__ in SHORTER:

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from configs.files import ConfigError
+from eval.speed import Record
 from launch.bench.crew import Member, crew
 from launch.bench.race import race
-from launch.bench.record import Record
 from modules.lightning.optim import OptimizerSettings
 from modules.prior import DiffusionPrior, NoiseSchedule, PriorNetwork
 

@@ -8,28 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 import torch
 
 from eval.progress import Ticker
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds of one case.
-
-    Attributes:
-        median: of all rounds.
-        low: quickest.
-        high: slowest.
-    """
-
-    median: float
-    low: float
-    high: float
+from eval.speed import Timing
 
 
 def race(

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import torch
 
+from eval.speed import Record
 from launch.bench.race import race
-from launch.bench.record import Record
 
 HEAVY = ("torch", "pytorch_lightning", "open_clip")
 """Libraries whose import takes long; the others come with them."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
+from eval.speed import Record
 from launch.bench.crew import Member, crew
 from launch.bench.race import race
-from launch.bench.record import Record
 from launch.bench.train_step_cases import STEPS, Ours, Reference
 
 ARCHITECTURES = {"vit_b32": ("ViT-B-32", 8), "convnext_b": ("convnext_base_w", 4)}

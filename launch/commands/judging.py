@@ -141,11 +141,15 @@ def bench(
     peer: Annotated[
         str | None, typer.Option("--peer", help="The Python of an environment with dalle2-pytorch, for prior.")
     ] = None,
+    out: Out = None,
 ) -> None:
     """Measure what things cost beside others that do the same, in turn; ratios first.
 
-    Example: robustclip bench defences --json bench.json
+    With --out a run folder whose page shows them; beside other runs, robustclip report does.
+
+    Example: robustclip bench defences --json bench.json --out runs/speed
     """
     from launch.bench.command import run_bench
 
-    run_bench(what or [], quick=quick, json_file=json_file, accelerator=accelerator, peer=peer)
+    settings = {"quick": quick, "json_file": json_file, "accelerator": accelerator, "peer": peer}
+    run_bench(what or [], **settings, out=out, command=typed())

@@ -38,6 +38,7 @@ def test_the_benchmark_of_defences_finds_that_a_prompt_read_once_is_cheaper(tmp_
     assert ratios["clipure_diff_cache_operations"] >= 10  # of 81 tokens, 3 are computed anew: 27
     assert ratios["clipure_diff_cache_ratio"] > 1.5  # the small stand-in; what it is at full size, the command says
     assert ratios["clipure_diff_overhead"] > ratios["clipure_diff_sphere_overhead"] > 1
+    assert ratios["ttc_all_gated_overhead"] > 1.4 * ratios["ttc_none_gated_overhead"] > 1.4
     assert found["about"]["quick"] is True and ratios["seconds"]["bare"]["median"] > 0
 
 
@@ -60,7 +61,7 @@ def found_by(name: str, tmp_path: Path) -> dict[str, float]:
 @pytest.mark.slow
 def test_a_step_of_ours_ends_where_the_reference_recipes_does_with_less_work_and_memory(tmp_path: Path) -> None:
     found = found_by("train-step", tmp_path)
-    assert found["tiny_operations_ratio"] == pytest.approx(25 / 24, abs=0.01)
+    assert 25 / 24 < found["tiny_operations_ratio"] < 1.4  # one pass of 25, and what the last block does not compute
     assert found["tiny_memory_ratio"] <= 0.6
     assert found["tiny_weights_apart"] < 0.05  # signs of gradients turn where they are zero up to rounding
     assert found["tiny_images_per_s_ratio"] > 0.7  # the machine may be busy
@@ -77,7 +78,7 @@ def test_autoattack_leaves_the_images_standing_that_the_reference_package_does(t
 def test_nothing_grows_faster_than_it_must(tmp_path: Path) -> None:
     found = found_by("growth", tmp_path)
     assert found["operations_by_images"] <= 1.05 and found["operations_by_radii"] <= 1.05
-    assert abs(found["bytes_by_images"]) < 0.05 and found["operations_by_shards"] < 0.15
+    assert abs(found["bytes_by_images"]) < 0.05 and found["operations_by_ranks"] < 0.15
     assert found["bytes_by_batch"] <= 1.01 and found["operations_by_classes"] < 0.1
 
 
@@ -92,7 +93,7 @@ def test_help_and_faults_of_a_recipe_are_told_before_the_large_libraries_are_the
 @pytest.mark.slow
 def test_the_prior_is_timed_alone_where_no_peer_is_named(tmp_path: Path) -> None:
     found = found_by("prior", tmp_path)
-    assert set(found) == {"seconds"} and set(found["seconds"]) == {"small_train_ours", "small_sample_ours"}  # pyright: ignore[reportArgumentType]
+    assert set(found) == {"seconds", "shown"} and set(found["seconds"]) == {"small_train_ours", "small_sample_ours"}  # pyright: ignore[reportArgumentType]
 
 
 def test_a_peer_that_is_not_there_is_told_in_a_line() -> None:

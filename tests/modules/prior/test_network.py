@@ -86,11 +86,11 @@ def test_the_last_layer_computes_what_is_read_of_it(tiny: Tiny) -> None:
     """Read token by token, with all before it kept, the answer is the same; and only one of the tokens is computed."""
     transformer = tiny().net.causal_transformer
     x = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0)).double()
-    past = None
-    for j in range(9):
+    answer, past = transformer(x[:, :1])
+    for j in range(1, 9):
         answer, past = transformer(x[:, j : j + 1], past)
     torch.testing.assert_close(transformer(x)[0], answer, rtol=0, atol=1e-12)
-    attention, feed_forward = transformer.layers[-1]
+    attention, feed_forward = transformer.layers[-1].children()
     bias = transformer.rel_pos_bias(0, 9)
     layer = flops_of(lambda: attention(x, bias)) + flops_of(lambda: feed_forward(x))
     last = flops_of(lambda: attention(x, bias, queries=1)) + flops_of(lambda: feed_forward(x[:, -1:]))
