@@ -55,7 +55,7 @@ class Record:
     def told(self) -> list[tuple[str, str, str]]:
         """(name, value in words, goal) of all findings, ratios first."""
         found = [(name, f"{value:.2f}x") for name, value in self.ratios.items()]
-        found += [(name, f"{value:.3g}") for name, value in self.facts.items()]
+        found += [(name, f"{round(value, 9) + 0.0:.3g}") for name, value in self.facts.items()]
         found += [(name, f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s") for name, rate in self.rates.items()]
         return [(name, value, self.goals.get(name, "")) for name, value in found]
 
@@ -74,7 +74,7 @@ def speed_table(record: Record) -> Any:
     from rich.table import Table
 
     table = Table(title=record.name, caption=escape(record.what))
-    table.add_column(justify="right")
+    table.add_column(justify="right", overflow="fold")
     table.add_column()
     table.add_column("goal")
     for told in record.told():

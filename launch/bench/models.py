@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, TypeVar
 
 import torch
@@ -27,7 +28,11 @@ def random_encoder(architecture: str) -> ImageEncoder:
         return assemble_tiny(new_tiny()).image
     import open_clip
 
-    visual: Any = open_clip.create_model(architecture, pretrained=None).get_submodule("visual")
+    logging.disable(logging.WARNING)  # it warns that the weights are random
+    try:
+        visual: Any = open_clip.create_model(architecture, pretrained=None).get_submodule("visual")
+    finally:
+        logging.disable(logging.NOTSET)
     for part in visual.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
