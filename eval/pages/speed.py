@@ -57,7 +57,11 @@ def _figure(name: str, ratios: Mapping[str, float], prefix: str) -> Any:
         ax.axvline(1, color=MUTED, lw=1)
         ax.set_xscale("log")
         least, most = min(v for _, v in shown), max(v for _, v in shown)
-        ax.set(xlim=(min(least, 1) / 1.7, max(most, 1) * 1.7), ylim=(len(shown) - 0.4, -0.6), xlabel="ratio")
+        low, high = min(least, 1) / 1.7, max(most, 1) * 1.7
+        ticks = [tick for power in range(-6, 7) for tick in (10.0**power * m for m in (1, 2, 5)) if low <= tick <= high]
+        ax.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
+        ax.minorticks_off()
+        ax.set(xlim=(low, high), ylim=(len(shown) - 0.4, -0.6))
         ax.set_yticks(range(len(shown)), [key.replace("_", " ") for key, _ in shown], color=INK)
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)

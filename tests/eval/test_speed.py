@@ -62,6 +62,7 @@ def test_a_report_shows_findings_goals_times_and_the_machine(tmp_path: Path) -> 
         "threads 2",
     ):
         assert text in page
+    assert ">5x<" in page and "mathdefault" not in page
     assert page == build_report([run], tmp_path / "again").read_text()
     assert 'aria-label="Ratios of defences: clipure_cos_overhead 1.01, ttc_overhead 7.25"' in page
     assert not (tmp_path / "report" / "results.csv").exists()
