@@ -139,14 +139,18 @@ def test_parts_add_up() -> None:
 
 
 def test_a_priors_operations_are_those_of_its_layers() -> None:
-    """By hand: every token passes every matrix; attention is causal, but the whole square is computed."""
+    """By hand: every token passes every matrix, of the last layer the one that is read passes all.
+
+    Attention is causal, but the whole square is computed.
+    """
     config = priors()
     net = prior_of(config).net
     n, d = config.network.max_text_len + 4, net.dim
     inner, head = config.network.heads * config.network.dim_head, config.network.dim_head
-    linear = d * inner + d * 2 * head + inner * d + d * 8 * d + 4 * d * d
-    attention = 2 * inner * (n + 1)
-    by_hand = 2 * n * (config.network.depth * (linear + attention) + d * d)
+    keys_and_values = d * 2 * head
+    others = d * inner + inner * d + d * 8 * d + 4 * d * d + 2 * inner * (n + 1)
+    whole = n * (config.network.depth - 1) * (keys_and_values + others)
+    by_hand = 2 * (whole + n * keys_and_values + others + d * d)
     forward = flops_of(lambda: loss(prior_of(config), config, 1, "meta"))
     assert forward == pytest.approx(by_hand, rel=0.01)
 
