@@ -150,7 +150,7 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     rows = rows_of(runs)
     if rows:
         Console().print(terminal_table(rows))
-    tables = [speed_table(record) for run in runs for record in getattr(read_speed(run), "records", ())]
+    tables = [speed_table(record) for found in map(read_speed, runs) if found for record in found.records]
     for table in (measured_table(rows), detection_table(rows), *tables):
         if table is not None:
             Console().print(table)

@@ -114,9 +114,9 @@ class Attack(ABC):
         for loss, losses in groupby(self.label_losses(search.clean, search.y), key=itemgetter(0)):
             goals = [labels for _, labels in losses]
             while goals:
-                now, goals = goals[: (room := search.room())], goals[room:]
+                now = goals[: search.room()]
                 yield loss, now, first
-                first += len(now)
+                first, goals = first + len(now), goals[len(now) :]
 
     def _go_on(self, search: Search) -> None:
         """One more run on the margin, from the worst points known."""

@@ -100,16 +100,15 @@ class FAB(Attack):
     def _run(self, search: Search) -> None:
         if search.penalty is not None:
             search.notes.append("FAB looked for misclassified points without regard to the penalty")
-        wanted = len(self.label_losses(search.clean, search.y))
-        distance = search.x.new_full((wanted, len(search.x)), torch.inf)  # of what was found for each goal and image
         for loss, goals, first in self._goals(search):
+            distance = search.x.new_full((len(goals), len(search.x)), torch.inf)  # of what was found
             for restart in range(self.restarts):
                 search.aim(loss, *goals, first=first)
                 if len(search.index) == 0:
                     return
-                state = self._start(search, distance[search.lane, search.index], restart)
+                state = self._start(search, distance[search.lane - first, search.index], restart)
                 self._approach(search, state)
-                distance[search.lane, search.index] = state.distance
+                distance[search.lane - first, search.index] = state.distance
 
     def _start(self, search: Search, distance: Tensor, restart: int) -> _State:
         x = search.x[search.index]
