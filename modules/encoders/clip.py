@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modules.encoders.base import ImageEncoder
+from modules.encoders.positions import resize_positions
 from modules.encoders.quick import quicken
+from modules.encoders.text import TextEncoder
 
 TINY = "tiny"
 """Name of the embedded model: open_clip's architecture at 32 pixels, trained on handwritten digits."""
@@ -32,6 +35,9 @@ class CLIPEncoder(ImageEncoder):
         std: per channel, in [0, 1] pixels.
         image_size: H = W that the tower takes.
         embedding_dim: D.
+        resize_mode: how open_clip brings an image file to that size: ``shortest`` (and crop), ``longest`` (and pad), or
+            ``squash``.
+        interpolation: filter of that resize, ``bicubic`` or ``bilinear``.
     """
 
     mean: Tensor
@@ -46,11 +52,14 @@ class CLIPEncoder(ImageEncoder):
         std: Sequence[float],
         image_size: int,
         embedding_dim: int,
+        resize_mode: str = "shortest",
+        interpolation: str = "bicubic",
     ) -> None:
         super().__init__()
         self.visual = visual
         quicken(visual)
         self.image_size, self.embedding_dim = image_size, embedding_dim
+        self.resize_mode, self.interpolation = resize_mode, interpolation
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -58,63 +67,22 @@ class CLIPEncoder(ImageEncoder):
         """Embeddings [B, D], not normalised, of x [B, 3, H, W] in [0, 1].
 
         Raises:
-            ValueError: x is not a batch of RGB images.
+            ValueError: x is not a batch of RGB images, or the tower gives no embedding per image.
         """
         if x.dim() != 4 or x.shape[1] != 3:
             raise ValueError(f"an encoder takes images [B, 3, H, W], not {list(x.shape)}")
         if x.shape[-1] != self.image_size or x.shape[-2] != self.image_size:
             size = (self.image_size, self.image_size)
             x = F.interpolate(x, size, mode="bicubic", antialias=True, align_corners=False)
-        z = self.visual((x - self.mean) / self.std)
-        assert z.shape == (len(x), self.embedding_dim), "the tower's output is not [B, D]"
+        z = embedding_of(self.visual((x - self.mean) / self.std))
+        if z.shape != (len(x), self.embedding_dim):
+            raise ValueError(f"the image tower gives {list(z.shape)}, not one embedding of {self.embedding_dim} per image")
         return z
 
 
-class TextEncoder(nn.Module):
-    """An open_clip text tower that takes strings; always frozen.
-
-    Args:
-        model: open_clip's model; its image tower is not used.
-        tokenizer: strings -> token ids [N, L].
-    """
-
-    def __init__(self, model: nn.Module, tokenizer: Any, /) -> None:
-        super().__init__()
-        self.model = model.eval().requires_grad_(False)
-        self.tokenizer = tokenizer
-
-    def tokenize(self, texts: Sequence[str]) -> Tensor:
-        """Token ids [N, L] on the tower's device."""
-        device = next(self.model.parameters()).device
-        return self.tokenizer(list(texts)).to(device)
-
-    @torch.no_grad()
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Embeddings [N, D], L2-normalised."""
-        z: Tensor = self.model.encode_text(self.tokenize(texts))  # pyright: ignore[reportCallIssue]
-        return F.normalize(z.float(), dim=-1)
-
-    @torch.no_grad()
-    def read(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Embeddings [N, D], L2-normalised, and token states [N, L, D_text], of one pass.
-
-        States are those after the final LayerNorm, zero behind each text's end token (DALL-E 2's prior).
-        """
-        caught: list[Tensor] = []
-        norm = self.model.ln_final if hasattr(self.model, "ln_final") else self.model.text.ln_final  # pyright: ignore
-        hook = norm.register_forward_hook(lambda _module, _inputs, output: caught.append(output))  # pyright: ignore
-        try:
-            ids = self.tokenize(texts)
-            z: Tensor = self.model.encode_text(ids)  # pyright: ignore[reportCallIssue]
-        finally:
-            hook.remove()
-        end = ids.argmax(dim=1)  # the end token has the largest id
-        keep = torch.arange(ids.shape[1], device=ids.device)[None] <= end[:, None]
-        return F.normalize(z.float(), dim=-1), caught[0].float() * keep[..., None]
-
-    def token_states(self, texts: Sequence[str]) -> Tensor:
-        """States [N, L, D_text] of the text tokens, as in ``read``."""
-        return self.read(texts)[1]
+def embedding_of(output: Any) -> Tensor:
+    """Return the embedding of a tower's output; CoCa's towers return a pair, embedding and tokens."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 @dataclass
@@ -127,6 +95,7 @@ class CLIP:
         image: the image tower.
         text: the text tower; None where only shapes were asked for, or there is none (``timm/…``).
         logit_scale: factor on cosines that gives logits (already exponentiated).
+        logit_bias: added to every logit (SigLIP's sigmoid loss learns one); it changes no ranking.
     """
 
     name: str
@@ -134,6 +103,7 @@ class CLIP:
     image: CLIPEncoder
     text: TextEncoder | None
     logit_scale: float
+    logit_bias: float = 0.0
 
     def to(self, device: torch.device | str) -> CLIP:
         """Itself, moved."""
@@ -144,27 +114,27 @@ class CLIP:
 
 
 def load_clip(name: str, pretrained: str = "", *, image_size: int | None = None, weights: bool = True) -> CLIP:
-    """A CLIP of a ``name, pretrained`` pair of open_clip, ``hf-hub:…``, ``local-dir:…``, ``timm/…``, or ``tiny``.
+    """Load a CLIP: a ``name, pretrained`` pair of open_clip, ``hf-hub:…``, ``local-dir:…``, ``timm/…``, or ``tiny``.
 
     The activation (GELU or QuickGELU) follows the weights' tag: the wrong one loads silently and computes nonsense.
 
     Args:
         name: model name.
         pretrained: tag of the weights.
-        image_size: H = W, where it should differ from the model's own.
+        image_size: H = W, where it should differ from the model's own; positions are interpolated.
         weights: False builds the image tower only, with no weights and no memory where the architecture allows.
 
     Raises:
-        ValueError: unknown name or tag, or the weights cannot be had.
+        ValueError: unknown name or tag, the weights cannot be had, or the model takes no square images.
     """
-    if name == TINY:
-        from modules.encoders.tiny import load_tiny
-
-        return load_tiny(weights=weights)
     if name.startswith("timm/"):
         from modules.encoders.timm_tower import load_timm
 
         return load_timm(name, pretrained, image_size=image_size, weights=weights)
+    if name == TINY:
+        from modules.encoders.tiny import load_tiny
+
+        return load_tiny(image_size=image_size, weights=weights)
     import open_clip
 
     _check_name(name, pretrained, weights=weights)
@@ -173,14 +143,12 @@ def load_clip(name: str, pretrained: str = "", *, image_size: int | None = None,
         name,
         pretrained=(pretrained or None) if weights else None,
         force_quick_gelu=bool(tag.get("quick_gelu")),
-        force_image_size=image_size,
-        force_preprocess_cfg={k: tag[k] for k in ("mean", "std") if k in tag},
+        force_preprocess_cfg={k: tag[k] for k in ("mean", "std", "interpolation", "resize_mode") if k in tag},
         load_weights=weights,
         require_pretrained=weights,  # else open_clip goes on with random weights where a folder holds none
         device="cpu" if weights else "meta",
     )
-    text = TextEncoder(model, open_clip.get_tokenizer(name)) if weights else None
-    return _assemble(name, pretrained, model, text, model.logit_scale)
+    return assemble(model, name, pretrained, tokenizer=partial(_tokenizer_of, name), image_size=image_size)
 
 
 def _check_name(name: str, pretrained: str, *, weights: bool) -> None:
@@ -200,7 +168,7 @@ def _check_name(name: str, pretrained: str, *, weights: bool) -> None:
 
 
 def _quietly_create(name: str, **settings: Any) -> Any:
-    """open_clip's model, without its log lines and without moving torch's global generator."""
+    """Return open_clip's model, without its log lines and without moving torch's global generator."""
     import open_clip
 
     on_meta = settings["device"] == "meta"
@@ -217,35 +185,94 @@ def _quietly_create(name: str, **settings: Any) -> Any:
             except NotImplementedError:  # some towers read values while they are built
                 return open_clip.create_model(name, **{**settings, "device": "cpu"})
     except Exception as error:  # many kinds: no network, a damaged folder, a file that could run code
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"cannot load model {name!r}: {reason}") from error
+        raise ValueError(f"cannot load model {name!r}: {_reason(error)}") from error
     finally:
         for log, level in levels.items():
             log.setLevel(level)
 
 
-def _assemble(name: str, pretrained: str, model: Any, text: TextEncoder | None, log_scale: Tensor) -> CLIP:
-    """The parts of an open_clip model; takes the image tower out of it."""
+def _reason(error: Exception) -> str:
+    """Return what an error says, in one line; torch lists the tensors that differ on lines below the first."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+
+
+def _tokenizer_of(name: str) -> Any:
+    """Return the tokenizer of a model.
+
+    Raises:
+        ValueError: it needs the transformers library, or files that are not here and cannot be fetched.
+    """
     import open_clip
 
-    settings = open_clip.get_model_preprocess_cfg(model)
-    size = settings["size"]
-    visual = model.visual
-    if text is not None:
-        del model.visual
+    try:
+        return open_clip.get_tokenizer(name)
+    except ImportError as error:
+        raise ValueError(
+            f"the text tower of {name!r} needs transformers for its tokenizer: pip install 'robustclip[transformers]'"
+        ) from error
+    except Exception as error:  # many kinds: no network, no such file
+        raise ValueError(
+            f"cannot load the tokenizer of {name!r}: {_reason(error)}; it is fetched once and then found offline, or "
+            "its files lie in the model's folder; without it the image tower still trains by objective.name=fare"
+        ) from error
+
+
+def assemble(
+    model: Any, name: str, pretrained: str, *, tokenizer: Callable[[], Any], image_size: int | None = None
+) -> CLIP:
+    """Take the parts out of an open_clip model, of whatever family.
+
+    Args:
+        model: open_clip's model; its image tower is taken out of it.
+        name: of the model.
+        pretrained: tag of its weights.
+        tokenizer: returns its tokenizer; called where a text is first read.
+        image_size: H = W, where it should differ from the model's own.
+
+    Raises:
+        ValueError: the model takes no square images and none were asked for, or no others than its own.
+    """
+    import open_clip
+
+    visual, settings = model.eval().visual, open_clip.get_model_preprocess_cfg(model)
+    on_meta = model.logit_scale.is_meta or next(visual.parameters()).is_meta
+    del model.visual  # before the text tower is frozen: in most families both are children of one module
+    if image_size is not None:
+        resize_positions(visual, image_size, name=name)
+    height, width = (settings["size"],) * 2 if isinstance(settings["size"], int) else settings["size"]
+    if image_size is None and height != width:
+        raise ValueError(
+            f"model {name!r} takes images of {height} x {width} pixels, and only square ones are supported; "
+            f"say model.image_size={max(height, width)} to interpolate its positions"
+        )
+    size = image_size or height
+    per_channel = {k: [v] * 3 if isinstance(v := settings[k], float | int) else list(v) for k in ("mean", "std")}
     encoder = CLIPEncoder(
         visual,
-        mean=settings["mean"],
-        std=settings["std"],
-        image_size=size if isinstance(size, int) else size[0],
+        **per_channel,
+        image_size=size,
         embedding_dim=visual.output_dim if hasattr(visual, "output_dim") else _probe_dim(visual, size),
+        resize_mode=settings.get("resize_mode") or "shortest",
+        interpolation="bilinear" if settings.get("interpolation") == "bilinear" else "bicubic",
     )
-    scale = 100.0 if log_scale.is_meta else float(log_scale.detach().exp())
-    return CLIP(name, pretrained, encoder, text, scale)
+    if on_meta:
+        return CLIP(name, pretrained, encoder, None, 100.0)
+    bias = getattr(model, "logit_bias", None)
+    return CLIP(
+        name,
+        pretrained,
+        encoder,
+        TextEncoder(model, tokenizer),
+        float(model.logit_scale.detach().exp()),
+        0.0 if bias is None else float(bias.detach()),
+    )
 
 
-def _probe_dim(visual: nn.Module, size: int | tuple[int, int]) -> int:
-    height, width = (size, size) if isinstance(size, int) else size
+def _probe_dim(visual: nn.Module, size: int) -> int:
     device = next(visual.parameters()).device
+    training = visual.training
     with torch.no_grad():
-        return visual.eval()(torch.zeros(1, 3, height, width, device=device)).shape[1]
+        dim = embedding_of(visual.eval()(torch.zeros(1, 3, size, size, device=device))).shape[-1]
+    visual.train(training)
+    return dim

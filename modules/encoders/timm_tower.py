@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from modules.encoders.clip import CLIP, CLIPEncoder
+from modules.encoders.positions import resize_positions
 
 PREFIX = "timm/"
 
@@ -19,7 +20,7 @@ def load_timm(name: str, pretrained: str = "", *, image_size: int | None = None,
     Args:
         name: ``timm/`` and timm's name, such as ``timm/vit_base_patch16_224.dino``.
         pretrained: a file of weights in timm's names; empty fetches those of timm's tag.
-        image_size: H = W, where it should differ from the model's own.
+        image_size: H = W, where it should differ from the model's own; positions are interpolated.
         weights: False builds it with no weights and no memory.
 
     Raises:
@@ -28,11 +29,13 @@ def load_timm(name: str, pretrained: str = "", *, image_size: int | None = None,
     bare = name.removeprefix(PREFIX)
     _check(name, bare)
     local = Path(pretrained) if pretrained else None
-    model = _create(name, bare, image_size, fetch=weights and local is None, meta=not weights)
+    model = _create(name, bare, fetch=weights and local is None, meta=not weights)
     if weights and local is not None:
         from modules.checkpoint import load_tower
 
         load_tower(model, local)
+    if image_size is not None:
+        resize_positions(model, image_size, name=name)
     settings = model.pretrained_cfg
     size = image_size or settings["input_size"][-1]
     encoder = CLIPEncoder(
@@ -59,15 +62,14 @@ def _check(name: str, bare: str) -> None:
         raise ValueError(f"timm has no weights {bare!r}; choose a tag of: {', '.join(tags) or 'none'}")
 
 
-def _create(name: str, bare: str, image_size: int | None, *, fetch: bool, meta: bool) -> Any:
+def _create(name: str, bare: str, *, fetch: bool, meta: bool) -> Any:
     """timm's model without its classifier, and without moving torch's global generator."""
     import timm
 
-    sized: dict[str, Any] = {"img_size": image_size} if image_size and "vit" in bare else {}
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta") if meta else nullcontext():
             torch.manual_seed(0)
-            return timm.create_model(bare, pretrained=fetch, num_classes=0, **sized).eval()
+            return timm.create_model(bare, pretrained=fetch, num_classes=0).eval()
     except Exception as error:  # many kinds: no network, no such file, no weights under this tag
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         remedy = "; name a file of its weights with model.pretrained=FILE" if fetch else ""

@@ -6,6 +6,7 @@ It makes the whole main job run anywhere in minutes.  Its numbers do not transfe
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from modules import noise
-from modules.encoders.clip import CLIP, TINY, CLIPEncoder, TextEncoder
+from modules.encoders.clip import CLIP, TINY, assemble
 
 WEIGHTS = Path(__file__).with_name("tiny.safetensors")
 ARCHITECTURE: dict[str, Any] = {
@@ -47,31 +48,24 @@ def new_tiny(seed: int = 0) -> Any:
     return model
 
 
-def assemble_tiny(model: Any) -> CLIP:
-    """The parts of a tiny model; takes the image tower out of it."""
+def assemble_tiny(model: Any, *, image_size: int | None = None) -> CLIP:
+    """Take the parts out of a tiny model, as out of every other one."""
+    from open_clip.model import set_model_preprocess_cfg
     from open_clip.tokenizer import SimpleTokenizer
 
-    visual = model.visual
-    del model.visual
-    vision = ARCHITECTURE["vision_cfg"]
-    encoder = CLIPEncoder(
-        visual,
-        mean=MEAN,
-        std=STD,
-        image_size=vision["image_size"],
-        embedding_dim=ARCHITECTURE["embed_dim"],
-    )
-    tokenizer = SimpleTokenizer(context_length=ARCHITECTURE["text_cfg"]["context_length"])
-    scale = float(model.logit_scale.detach().exp().clamp(max=100))
-    return CLIP(TINY, "", encoder, TextEncoder(model, tokenizer), scale)
+    size = ARCHITECTURE["vision_cfg"]["image_size"]
+    set_model_preprocess_cfg(model, {"size": size, "mean": MEAN, "std": STD})
+    context = ARCHITECTURE["text_cfg"]["context_length"]
+    return assemble(model, TINY, "", tokenizer=partial(SimpleTokenizer, context_length=context), image_size=image_size)
 
 
-def load_tiny(*, weights: bool = True, path: Path = WEIGHTS) -> CLIP:
-    """The embedded model.
+def load_tiny(*, weights: bool = True, path: Path = WEIGHTS, image_size: int | None = None) -> CLIP:
+    """Load the embedded model.
 
     Args:
         weights: False leaves it random.
         path: another file that ``save_tiny`` wrote.
+        image_size: H = W, where it should differ from its 32 pixels.
 
     Raises:
         ValueError: the file is missing or is not such a file.
@@ -88,7 +82,7 @@ def load_tiny(*, weights: bool = True, path: Path = WEIGHTS) -> CLIP:
             raise ValueError(f"{path} is not a tiny model: {str(error).splitlines()[0]}") from error
         if unexpected or set(missing) != {TOKEN_TABLE}:
             raise ValueError(f"{path} is not a tiny model: its tensors are not this architecture's")
-    return assemble_tiny(model.eval())
+    return assemble_tiny(model.eval(), image_size=image_size)
 
 
 def save_tiny(model: Any, path: Path, **metadata: Any) -> Path:
