@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.addresses import above, file_name, is_address, sibling
+from data.framing import Framing
 from data.images import ImageSource, ShardImages
 from data.reading import Reading
 from data.remote import small_file
@@ -35,7 +36,7 @@ class Location:
 def open_images(
     shards: str,
     split: str,
-    image_size: int | None,
+    framing: int | Framing | None,
     *,
     skip_bad: bool = False,
     max_pixels: int = MAX_PIXELS,
@@ -47,7 +48,7 @@ def open_images(
         shards: ``digits`` (the embedded set), a clip_benchmark folder, ``x-{0..9}.tar``, a list of tars ``x.txt``, or
             any of them elsewhere: ``https://host/x-{0..9}.tar``, s3, gs and file alike.
         split: 'train', 'tune' or 'test'; tars named one by one are taken as they are.
-        image_size: side in pixels; None keeps the pictures' own sizes.
+        framing: how a picture becomes a square, or its side in pixels; None keeps the pictures' own sizes.
         skip_bad: count and pass over damaged shards and pictures (training), instead of raising.
         max_pixels: size above which a picture is refused.
         reading: order, cache and allowed damage of a training.
@@ -56,14 +57,14 @@ def open_images(
         ValueError: nothing there, or not what it should be.
     """
     if shards == "digits":
-        return digits(split, image_size=image_size)
+        return digits(split, image_size=Framing.of(framing).size)
     reading = reading or Reading()
     cache = reading.shard_cache()
     found = locate(shards, split, cache)
     index = IndexedShards(found.urls, skip_bad=skip_bad, cache=cache)
     source = ShardImages(
         index,
-        image_size,
+        framing,
         found.classes,
         found.templates,
         name=found.name,

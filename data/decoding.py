@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from data.batches import ImageSample
+from data.framing import Framing
 from data.source import check_label
-from data.transforms import IMAGE_EXTENSIONS, MAX_PIXELS, DecodeError, Interpolation, decode_image, resize_and_crop
+from data.transforms import IMAGE_EXTENSIONS, MAX_PIXELS, DecodeError, decode_image
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,12 @@ class Decoding:
     """How pictures become pixels, and which labels there are.
 
     Attributes:
-        image_size: side in pixels; None keeps each picture's own size.
-        resize, interpolation: see ``resize_and_crop``.
+        framing: how a picture becomes a square.
         max_pixels: see ``decode_image``.
         classes: how many there are; 0 takes any label.
     """
 
-    image_size: int | None
-    resize: int | None = None
-    interpolation: Interpolation = "bicubic"
+    framing: Framing
     max_pixels: int = MAX_PIXELS
     classes: int = 0
 
@@ -64,7 +62,7 @@ def decode_sample(
         DecodeError: whatever is wrong with them.
     """
     image = decode_image(content[picture], max_pixels=how.max_pixels)
-    x = resize_and_crop(image, how.image_size, interpolation=how.interpolation, resize=how.resize, out=out)
+    x = how.framing.pixels(image, out)
     label = label_of(content["cls"], how.classes) if "cls" in content else -1
     caption = caption_text(content["txt"]) if "txt" in content else None
     return ImageSample(x, label, key, caption)

@@ -12,20 +12,21 @@ from torch import Tensor
 
 from data.benchmarks.finding import labels_of
 from data.catalog import open_images
+from data.framing import Framing
 from data.layouts.folders import class_folders
-from data.layouts.listing import FilePictures, Framing, ListedImages, Listing
+from data.layouts.listing import FilePictures, ListedImages, Listing
 from data.source import ArrayImages, ImageSource, SelectedImages
 from data.transforms import IMAGE_EXTENSIONS
 
 
-def open_labelled(place: str, split: str, image_size: int) -> ImageSource:
+def open_labelled(place: str, split: str, framing: int | Framing) -> ImageSource:
     """The labelled pictures of a place.
 
     Args:
         place: ``digits``; a folder of class folders, with or without a folder for each split above them; or shards, as
             ``data.catalog.open_images`` takes them.
         split: of the pictures; a folder that has class folders itself is taken as it is.
-        image_size: side in pixels.
+        framing: how a picture becomes a square, or its side in pixels.
 
     Raises:
         ValueError: nothing there, or pictures without classes.
@@ -34,18 +35,18 @@ def open_labelled(place: str, split: str, image_size: int) -> ImageSource:
     if place != "digits" and root.is_dir():
         for at in ("{split}", "."):
             if (found := class_folders(root, split, at=at)) is not None:
-                return ListedImages(found, Framing(image_size), name=root.name)
+                return ListedImages(found, Framing.of(framing), name=root.name)
         if not _has_shards(root, split):
             raise ValueError(
                 f"'{place}' holds no class folders with pictures, neither by itself nor in '{split}', and no shards"
             )
-    source = open_images(place, split, image_size)
+    source = open_images(place, split, framing)
     if not source.classes:
         raise ValueError(f"'{place}' names no classes; put a classnames.txt beside the shards")
     return source
 
 
-def open_reference(place: str, split: str, image_size: int) -> ImageSource:
+def open_reference(place: str, split: str, framing: int | Framing) -> ImageSource:
     """The pictures of a reference set: as ``open_labelled``, or a folder of pictures without classes.
 
     Raises:
@@ -58,8 +59,8 @@ def open_reference(place: str, split: str, image_size: int) -> ImageSource:
         )
         if found:
             listing = Listing([p.name for p in found], [0] * len(found), ["reference"], FilePictures(found), "pictures")
-            return ListedImages(listing, Framing(image_size), name=root.name)
-    return open_labelled(place, split, image_size)
+            return ListedImages(listing, Framing.of(framing), name=root.name)
+    return open_labelled(place, split, framing)
 
 
 def _has_shards(root: Path, split: str) -> bool:

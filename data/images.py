@@ -13,6 +13,7 @@ from data.bad_samples import BadSamples
 from data.batches import ImageBatch, ImageSample, StackedSamples, collate_images
 from data.block import empty_block
 from data.decoding import Decoding, decode_sample, is_picture, the_picture
+from data.framing import Framing
 from data.loader import position_loader
 from data.plan import PositionBatches
 from data.shard_index import IndexedShards
@@ -20,7 +21,7 @@ from data.source import ArrayImages as ArrayImages
 from data.source import ImageSource as ImageSource
 from data.source import choose_images as choose_images
 from data.source import images_named as images_named
-from data.transforms import MAX_PIXELS, DecodeError, Interpolation
+from data.transforms import MAX_PIXELS, DecodeError
 
 log = logging.getLogger(__name__)
 
@@ -32,30 +33,26 @@ class ShardImages(ImageSource):
 
     Args:
         shards: the index of the tars.
-        image_size: side in pixels; None keeps each picture's own size.
+        framing: how a picture becomes a square, or the square's side in pixels; None keeps each picture's own size.
         skip_bad: for training: an unusable picture is logged once and counted in ``bad()``,
             and the next good one takes its place.  Without it, the first one raises.
-        resize, interpolation: see ``resize_and_crop``.
         max_pixels: see ``decode_image``.
     """
 
     def __init__(
         self,
         shards: IndexedShards,
-        image_size: int | None,
+        framing: int | Framing | None,
         classes: Sequence[str] = (),
         templates: Sequence[str] = (),
         *,
         name: str = "shards",
         skip_bad: bool = False,
-        resize: int | None = None,
-        interpolation: Interpolation = "bicubic",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         super().__init__(name=name, keys=shards.keys, classes=classes, templates=templates)
-        self.shards, self.image_size, self.skip_bad = shards, image_size, skip_bad
-        self.resize, self.max_pixels = resize, max_pixels
-        self.interpolation: Interpolation = interpolation
+        self.shards, self.framing, self.skip_bad = shards, Framing.of(framing), skip_bad
+        self.max_pixels = max_pixels
         self.bad_samples = self._bad = BadSamples(len(shards), name, lost=shards.lost, refused=shards.rejected)
 
     def halves(self) -> dict[str, list[int]]:
@@ -90,7 +87,7 @@ class ShardImages(ImageSource):
         """The samples at ``indices``, in that order: pictures of one size are decoded into one tensor."""
         for i in indices[:_AHEAD]:
             self.shards.expect(i)
-        side = self.image_size
+        side = self.framing.size
         block = None if side is None else empty_block(len(indices), 3, side, side)
         samples = []
         for place, i in enumerate(indices):
@@ -127,7 +124,7 @@ class ShardImages(ImageSource):
             content = self.shards.read(i, only=(picture, "cls", "txt"))
         except (OSError, ValueError) as error:
             raise DecodeError("unreadable", str(error)) from error
-        how = Decoding(self.image_size, self.resize, self.interpolation, self.max_pixels, len(self.classes))
+        how = Decoding(self.framing, self.max_pixels, len(self.classes))
         return decode_sample(content, picture, self.keys[i], how, out)
 
 

@@ -10,6 +10,7 @@ from data.captioned import captioned
 from data.catalog import open_images
 from data.embedding_source import EmbeddingSource, SelectedEmbeddings
 from data.embeddings import FORMATS, EmbeddingShards
+from data.framing import Framing
 from data.manifest import read_manifest
 from data.parquet_npy import ParquetNpy
 from data.parquet_npy_layout import is_parquet_npy
@@ -23,7 +24,7 @@ Pairs = EmbeddingSource | ImageSource
 def open_pairs(
     where: str,
     split: str = "train",
-    image_size: int | None = None,
+    framing: int | Framing | None = None,
     *,
     skip_bad: bool = False,
     normalise: bool = False,
@@ -39,7 +40,7 @@ def open_pairs(
         where: a folder of embedding shards, a folder in the layout ``parquet_npy`` (``data.parquet_npy_layout``), or
             pictures as in ``data.catalog.open_images``.
         split: of pictures that have several.
-        image_size: side in pixels of pictures.
+        framing: how a picture becomes a square, or its side in pixels.
         skip_bad: pass over pictures that do not decode and halves of pairs, counted, instead of raising.
         normalise: scale the embeddings of ``parquet_npy`` to unit length; without it, other lengths are a fault.
         values: look through all embeddings for values that no prior should see; False trusts them.
@@ -64,7 +65,7 @@ def open_pairs(
         raise ValueError(
             f"no embeddings in '{where}' and no pictures; name a folder of {kinds}, or tars 'x-{{0..9}}.tar'"
         )
-    return captioned(open_images(where, split, image_size, skip_bad=skip_bad, reading=reading))
+    return captioned(open_images(where, split, framing, skip_bad=skip_bad, reading=reading))
 
 
 def hold_out(source: Pairs, count: int, *, seed: int) -> tuple[Pairs, Pairs]:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from data.catalog import locate
 from data.decoding import Decoding, caption_text, label_of, the_picture
+from data.framing import Framing
 from data.progress import track
 from data.shard_cache import ShardCache
 from data.shard_index import IndexedShards
@@ -82,7 +83,7 @@ class _Statistics(Dataset[ShardStatistics]):
         found.samples, found.bytes = len(index), sum(index.sizes())
         found.rejected.update(index.rejected)
         hashes, rows = [], []
-        how = Decoding(None, classes=self.classes)
+        how = Decoding(Framing(), classes=self.classes)
         for i in range(len(index)):
             try:
                 hashes.append(_look(index, i, how, found))

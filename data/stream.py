@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from data.batches import ImageBatch
 from data.catalog import locate
 from data.decoding import Decoding
+from data.framing import Framing
 from data.reading import Reading
 from data.shard_cache import ShardCache
 from data.source import ImageSource
@@ -96,13 +97,13 @@ class ImageStream(ImageSource):
 
 
 def open_stream(
-    shards: str, split: str, image_size: int, *, skip_bad: bool = False, buffer: int = 1000, reading: Reading
+    shards: str, split: str, framing: int | Framing, *, skip_bad: bool = False, buffer: int = 1000, reading: Reading
 ) -> ImageStream:
     """The stream of the pictures that ``shards`` names; nothing of the shards is read yet.
 
     Args:
         shards, split: as in ``data.catalog.open_images``.
-        image_size: side in pixels.
+        framing: how a picture becomes a square, or its side in pixels.
         skip_bad: count and pass over damaged shards and pictures, instead of raising.
         buffer: see ``ImageStream``.
         reading: cache and allowed damage.
@@ -118,7 +119,7 @@ def open_stream(
         )
     cache = reading.shard_cache()
     found = locate(shards, split, cache)
-    how = Decoding(image_size, classes=len(found.classes))
+    how = Decoding(Framing.of(framing), classes=len(found.classes))
     source = ImageStream(
         found.urls,
         how,

@@ -107,7 +107,7 @@ class StreamReader(IterableDataset[ImageBatch]):
 
     def _batch(self, samples: Iterator[dict[str, Any]], row: int) -> StackedSamples:
         """The next samples; the place of a bad one is taken by the next good one among them."""
-        source, side = self.source, self.source.how.image_size
+        source, side = self.source, self.source.how.framing.size
         assert side is not None
         block = empty_block(self.share, 3, side, side)
         found: list[ImageSample | None] = [None] * self.share

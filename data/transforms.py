@@ -20,7 +20,7 @@ IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "ppm",
 MAX_PIXELS = 178_956_970 // 2
 _LARGE, _PIXELS_PER_BYTE = 2**24, 100  # a larger picture of fewer bytes shows nothing and fills the memory
 _MOST_SCALED = 2**25
-_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 class DecodeError(OneLineError):
@@ -66,7 +66,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         if _LARGE < image.width * image.height > _PIXELS_PER_BYTE * len(data):
             raise DecodeError("too many pixels", f"{image.width} x {image.height} in {len(data)} bytes")
         try:
-            return _rgb(image)
+            return to_rgb(image)
         except Exception as error:
             raise DecodeError("undecodable", _first_line(error)) from error
 
@@ -94,7 +94,7 @@ def resize_and_crop(
         ValueError: ``resize`` is smaller than ``size``.
         DecodeError: a strip so thin that it has too many pixels once scaled.
     """
-    image = _rgb(image)
+    image = to_rgb(image)
     if size is not None:
         side = size if resize is None else resize
         if side < size:
@@ -119,7 +119,7 @@ def _scale_shorter_side(image: Image.Image, side: int, interpolation: Interpolat
         # A thin strip is small itself and explodes when its short side is scaled up.
         raise DecodeError("too many pixels", f"{width} x {height} scaled to a shorter side of {side}")
     size = (side, other) if width <= height else (other, side)
-    return image.resize(size, _FILTERS[interpolation])
+    return image.resize(size, FILTERS[interpolation])
 
 
 def _crop_centre(image: Image.Image, size: int) -> Image.Image:
@@ -130,7 +130,8 @@ def _crop_centre(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return an image as 8-bit RGB."""
     if image.mode == "RGB":
         image.load()
         return image

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from data.batches import ImageSample
+from data.framing import Framing
 from data.source import ImageSource
-from data.transforms import DecodeError, Interpolation, resize_and_crop, to_unit_pixels
-
-Framing = Literal["crop", "squash"]
-"""Shorter side scaled and the centre cut out, or the whole picture scaled to a square."""
+from data.transforms import DecodeError
 
 CLASSES = ("left", "right")
 
@@ -46,9 +43,7 @@ class TripletImages(ImageSource):
 
     Args:
         triplets: of a layout.
-        image_size: side in pixels.
-        framing: ``crop`` or ``squash``.
-        interpolation: filter of the scaling.
+        framing: how a picture becomes a square.
         name: for reports.
         classes: names of the answers.
     """
@@ -56,16 +51,13 @@ class TripletImages(ImageSource):
     def __init__(
         self,
         triplets: Triplets,
-        image_size: int,
+        framing: Framing,
         *,
-        framing: Framing = "crop",
-        interpolation: Interpolation = "bicubic",
         name: str,
         classes: tuple[str, ...] = CLASSES,
     ) -> None:
         super().__init__(name=name, keys=triplets.keys, classes=classes, templates=())
-        self.triplets, self.image_size, self.framing = triplets, image_size, framing
-        self.interpolation: Interpolation = interpolation
+        self.triplets, self.framing = triplets, framing
         lengths = {len(triplets.labels), len(triplets.soft or triplets.labels), len(triplets.groups or triplets.labels)}
         if lengths != {len(self.keys)} or len(set(self.keys)) < len(self.keys):
             raise ValueError(f"'{name}' needs a label and a unique key for each of its {len(self.keys)} triplets")
@@ -85,24 +77,10 @@ class TripletImages(ImageSource):
 
     def _pixels(self, index: int, which: int) -> Tensor:
         try:
-            image = self.triplets.picture(index, which)
-            if self.framing == "squash":
-                return squash(image, self.image_size, self.interpolation)
-            return resize_and_crop(image, self.image_size, interpolation=self.interpolation)
+            return self.framing.pixels(self.triplets.picture(index, which))
         except DecodeError as error:
             where = f"the {('reference', *self.classes)[-3:][which]} of {self.keys[index]} of '{self.name}'"
             raise DecodeError(error.reason, f"{error.detail}; {where}" if error.detail else where) from error
-
-
-def squash(image: Image.Image, size: int, interpolation: Interpolation = "bicubic") -> Tensor:
-    """[3, size, size] float32 pixels in [0, 1] of the whole picture, its sides scaled as they must be."""
-    import numpy as np
-
-    filters = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-    image = image.convert("RGB")
-    if image.size != (size, size):
-        image = image.resize((size, size), filters[interpolation])
-    return to_unit_pixels(np.asarray(image))
 
 
 @dataclass(frozen=True, eq=False)

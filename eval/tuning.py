@@ -15,6 +15,7 @@ from configs.tuning import Candidate, Grid, evaluation_of, grid_of
 from data.source import ImageSource
 from eval.compare import compare
 from eval.evaluate import fingerprint, load_subject, write_evaluation, write_judged, write_run
+from eval.framing import framing_of
 from eval.harness import Evaluation, evaluate
 from eval.plan import Plan, build_plan
 from eval.progress import Ticker
@@ -102,10 +103,10 @@ def check_images(config: TuneConfig, clip: CLIP, *, quiet: bool = False) -> None
         ConfigError: naming one.
         ValueError: the images cannot be read.
     """
-    tree, size = plain(config), clip.image.image_size
+    tree, framing = plain(config), framing_of(clip.image)
     longest = max(config.rungs, key=lambda name: config.rungs[name].limit or float("inf"))
     choosing, judging = (
-        chosen_images(name, task, size)
+        chosen_images(name, task, framing)
         for rung in (longest, None)
         for name, task in check_config("evaluate", evaluation_of(tree, rung, [])).tasks.items()
     )

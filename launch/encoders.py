@@ -105,18 +105,11 @@ def picture(path: Path, clip: CLIP) -> Tensor:
     Raises:
         ConfigError: the file cannot be read or is no image.
     """
-    from data.transforms import DecodeError, decode_image, resize_and_crop
-    from data.triplets import squash
+    from data.transforms import DecodeError, decode_image
+    from eval.framing import framing_of
 
-    squashed, interpolation = _framing(clip)
     try:
-        image = decode_image(path.read_bytes())
-        size = clip.image.image_size
-        x = (
-            squash(image, size, interpolation)
-            if squashed
-            else resize_and_crop(image, size, interpolation=interpolation)
-        )
+        x = framing_of(clip.image).pixels(decode_image(path.read_bytes()))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror or error}") from error
     except DecodeError as error:
@@ -126,18 +119,16 @@ def picture(path: Path, clip: CLIP) -> Tensor:
 
 def preparation(clip: CLIP) -> str:
     """In words, what is done to an image before the encoder looks at it."""
-    squashed, interpolation = _framing(clip)
-    size = clip.image.image_size
-    framed = (
-        f"scaled to {size} x {size}" if squashed else f"shorter side scaled to {size}, centre {size} x {size} cut out"
-    )
-    return f"converted to RGB, {framed} ({interpolation})"
+    from eval.framing import framing_of
 
-
-def _framing(clip: CLIP) -> tuple[bool, Any]:
-    own = getattr(clip.image.visual, "preprocess_cfg", {})
-    interpolation = own.get("interpolation", "bicubic")
-    return own.get("resize_mode") == "squash", interpolation if interpolation == "bilinear" else "bicubic"
+    framing = framing_of(clip.image)
+    size = framing.size
+    framed = {
+        "shortest": f"shorter side scaled to {size}, centre {size} x {size} cut out",
+        "longest": f"longer side scaled to {size}, the rest filled with black",
+        "squash": f"scaled to {size} x {size}",
+    }[framing.mode]
+    return f"converted to RGB, {framed} ({framing.interpolation})"
 
 
 def numbered(names: Sequence[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,9 +59,7 @@ FAMILIES: dict[str, Family] = {
     "vit-vector-scale": Family(_vit() | {"nonscalar_logit_scale": True}),
     "vit-not-square": Family(_vit(image_size=[32, 48]), refused=r"32 x 48 pixels.* square"),
     "clipa": Family(
-        _vit(
-            {"pool_type": "last", "no_causal_mask": True}, no_ln_pre=True, pool_type="avg", final_ln_after_pool=True
-        ),
+        _vit({"pool_type": "last", "no_causal_mask": True}, no_ln_pre=True, pool_type="avg", final_ln_after_pool=True),
         OPENAI | {"interpolation": "bilinear", "resize_mode": "squash"},
     ),
     "custom-text": Family(_vit() | {"custom_text": True}),
@@ -75,9 +72,7 @@ FAMILIES: dict[str, Family] = {
         HALVES | {"resize_mode": "squash"},
     ),
     "siglip2": Family(
-        _timm(
-            "small_siglip", 32, pool="map", proj="none", text=_SIGLIP_TEXT | {"act_kwargs": {"approximate": "tanh"}}
-        )
+        _timm("small_siglip", 32, pool="map", proj="none", text=_SIGLIP_TEXT | {"act_kwargs": {"approximate": "tanh"}})
         | {"embed_dim": 32, "custom_text": True, "init_logit_bias": -10, "nonscalar_logit_scale": True},
         HALVES | {"resize_mode": "squash"},
     ),
@@ -137,7 +132,9 @@ def write_family(name: str, folder: Path, *, dtype: torch.dtype | None = None) -
     """
     from safetensors.torch import save_file
 
-    state = {k: v.detach().to(dtype or v.dtype) if v.is_floating_point() else v for k, v in build(name).state_dict().items()}
+    state = {
+        k: v.detach().to(dtype or v.dtype) if v.is_floating_point() else v for k, v in build(name).state_dict().items()
+    }
     folder.mkdir(parents=True)
     save_file({k: v.contiguous().clone() for k, v in state.items()}, folder / "open_clip_model.safetensors")
     said = {"model_cfg": FAMILIES[name].config, "preprocess_cfg": FAMILIES[name].preprocess}

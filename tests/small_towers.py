@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-
 from timm.models import register_model
 from timm.models.convnext import _create_convnext
 from timm.models.eva import _create_eva

@@ -16,6 +16,7 @@ from configs.schema.prior import PriorDataConfig
 from configs.schema.training import FinetuneDataConfig
 from data.batches import collate_embeddings, collate_images
 from data.catalog import open_images
+from data.framing import Framing
 from data.loader import position_loader
 from data.pairs import Pairs
 from data.parent import end_with_parent
@@ -100,7 +101,7 @@ def reading_of(config: DataConfig | PriorDataConfig) -> Reading:
         raise ConfigError(str(error)) from error
 
 
-def training_images(data: FinetuneDataConfig, image_size: int) -> ImageSource:
+def training_images(data: FinetuneDataConfig, framing: Framing) -> ImageSource:
     """The pictures of a fine-tuning.
 
     Raises:
@@ -109,10 +110,10 @@ def training_images(data: FinetuneDataConfig, image_size: int) -> ImageSource:
     """
     reading = reading_of(data)
     if not data.stream:
-        return open_images(data.shards, data.split, image_size, skip_bad=data.skip_bad, reading=reading)
+        return open_images(data.shards, data.split, framing, skip_bad=data.skip_bad, reading=reading)
     if data.targets is not None:
         raise ConfigError("data.targets names each image by its number, which a stream has not; leave data.stream out")
-    return open_stream(data.shards, data.split, image_size, skip_bad=data.skip_bad, buffer=data.buffer, reading=reading)
+    return open_stream(data.shards, data.split, framing, skip_bad=data.skip_bad, buffer=data.buffer, reading=reading)
 
 
 def collate_of(source: Pairs) -> Any:

@@ -20,6 +20,7 @@ from data.pairs import open_pairs
 from data.plan import PositionBatches
 from data.source import ImageSource
 from eval.evaluate import fingerprint, load_model
+from eval.framing import framing_of
 from eval.plan import device_of
 from modules.encoders.clip import CLIP
 from train.datamodules import reading_of
@@ -48,7 +49,7 @@ def embed(config: EmbedConfig, out: Path) -> Path:
     source = open_pairs(
         data.shards,
         data.split,
-        clip.image.image_size,
+        framing_of(clip.image),
         skip_bad=data.skip_bad,
         normalise=data.normalise,
         in_memory=False,

@@ -16,6 +16,7 @@ from data.source import ImageSource
 from data.targeted import TargetedImages
 from eval.callback import EvaluateCheckpoints
 from eval.evaluate import load_model
+from eval.framing import framing_of
 from eval.plan import build_plan
 from modules.checkpoint import save_tower
 from modules.encoders.clip import CLIP, CLIPEncoder
@@ -47,7 +48,7 @@ def finetune(run: Run) -> Path:
 
     clip = load_model(config.model)
     data = config.data
-    source = training_images(data, clip.image.image_size)
+    source = training_images(data, framing_of(clip.image))
     module = build_module(config, clip, source)
     callbacks: list[Callback] = []
     if data.targets is not None:

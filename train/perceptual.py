@@ -14,6 +14,7 @@ from configs.evaluation import evaluation_config
 from configs.families import ATTACKS, METHODS
 from configs.load import plain
 from configs.schema import PerceptualConfig, TripletDataConfig
+from data.framing import MODES, Framing
 from data.layouts.triplet_files import open_triplets
 from data.triplets import TripletImages
 from eval.callback import EvaluateCheckpoints
@@ -80,9 +81,8 @@ def training_triplets(config: TripletDataConfig, image_size: int) -> TripletImag
         ValueError: nothing there, or not what it should be.
     """
     found = open_triplets(config.shards, config.split)
-    return TripletImages(
-        found, image_size, framing=config.framing, interpolation=config.interpolation, name=config.shards
-    )
+    framing = Framing(image_size, interpolation=config.interpolation, mode=MODES[config.framing])
+    return TripletImages(found, framing, name=config.shards)
 
 
 def build_perceptual(config: PerceptualConfig, encoder: ImageEncoder) -> PerceptualTraining:

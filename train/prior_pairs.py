@@ -13,6 +13,7 @@ from data.pairs import Pairs, hold_out, open_pairs
 from data.parquet_npy_layout import is_parquet_npy
 from data.source import ImageSource
 from eval.evaluate import fingerprint, load_model
+from eval.framing import framing_of
 from modules.encoders.clip import CLIP, load_clip
 from modules.prior.pair_encoder import PairEncoder
 from train.datamodules import reading_of
@@ -68,7 +69,7 @@ def prior_pairs(config: PriorConfig) -> PriorPairs:
 
 def _open(config: PriorConfig, where: str) -> Pairs:
     data, model, folder = config.data, config.model, Path(where).expanduser()
-    size = None
+    framing = None
     if not ((folder / MANIFEST).is_file() or is_parquet_npy(folder)):  # pictures: what size they are to have
         if model is None:
             raise ConfigError(
@@ -76,9 +77,9 @@ def _open(config: PriorConfig, where: str) -> Pairs:
                 "is for, such as model.name=ViT-L-14 model.pretrained=openai"
             )
         clip = load_clip(model.name, model.pretrained, image_size=model.image_size, weights=False)
-        size = clip.image.image_size
+        framing = framing_of(clip.image)
     return open_pairs(
-        where, data.split, size, skip_bad=data.skip_bad, normalise=data.normalise, reading=reading_of(data)
+        where, data.split, framing, skip_bad=data.skip_bad, normalise=data.normalise, reading=reading_of(data)
     )
 
 

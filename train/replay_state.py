@@ -22,6 +22,7 @@ from data.plan import PositionBatches
 from data.source import ImageSource
 from data.targeted import TargetedImages
 from eval.evaluate import load_model
+from eval.framing import framing_of
 from modules.lightning.finetuning import AdversarialFineTuning
 from modules.lightning.prior_training import PriorTraining
 from train import finetune, prior
@@ -142,8 +143,8 @@ def _built(kind: str, config: Any) -> tuple[Module, Pairs, list[Callback]]:
         pairs = prior_pairs(config)
         return prior.build_module(config, pairs), pairs.train, []
     clip, data = load_model(config.model), config.data
-    size, reading = clip.image.image_size, reading_of(data)
-    source = open_images(data.shards, data.split, size, skip_bad=data.skip_bad, reading=reading)
+    framing, reading = framing_of(clip.image), reading_of(data)
+    source = open_images(data.shards, data.split, framing, skip_bad=data.skip_bad, reading=reading)
     module = finetune.build_module(config, clip, source)
     if data.targets is None:
         return module, source, []

@@ -126,7 +126,7 @@ def preparation_of(source: ImageSource) -> str:
         source = source.source
     if not isinstance(source, ShardImages):
         return "as they are"
-    return f"shorter side {source.resize or source.image_size}, {source.interpolation}, centre {source.image_size}"
+    return str(source.framing)
 
 
 def compare(source: TargetedImages, embed: CleanEmbeddings, *, seed: int) -> None:

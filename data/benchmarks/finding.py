@@ -10,8 +10,9 @@ from data.addresses import is_address
 from data.benchmarks.entry import Entry
 from data.benchmarks.texts import digest, identities
 from data.catalog import CLASS_FILE, TEMPLATE_FILE, locate, read_classes, read_templates
+from data.framing import Framing
 from data.images import ShardImages
-from data.layouts.listing import Framing, ListedImages, Listing
+from data.layouts.listing import ListedImages, Listing
 from data.layouts.reading import read_layout
 from data.progress import track
 from data.shard_index import IndexedShards
@@ -92,11 +93,9 @@ def _in_shards(entry: Entry, where: str, framing: Framing) -> Found:
     own_templates = bool(found.templates) and _has_templates(found.urls[0])
     source = ShardImages(
         IndexedShards(found.urls),
-        framing.size,
+        framing,
         identities(found.classes),
         name=entry.dataset,
-        resize=framing.resize,
-        interpolation=framing.interpolation,
     )
     return Found(source, found.classes, found.templates if own_templates else [], "shards")
 

@@ -10,25 +10,11 @@ import numpy as np
 from PIL import Image
 
 from data.batches import ImageSample
+from data.framing import Framing
 from data.source import ImageSource, check_label
-from data.transforms import DecodeError, Interpolation, decode_image, resize_and_crop
+from data.transforms import DecodeError, decode_image
 
 MAX_FILE_BYTES = 256 * 1024**2
-
-
-@dataclass(frozen=True)
-class Framing:
-    """How a picture becomes the pixels that are judged.
-
-    Attributes:
-        size: side of the crop; None keeps the picture as it is.
-        resize: length of the shorter side before the crop; None means ``size``.
-        interpolation: filter of the scaling.
-    """
-
-    size: int | None = None
-    resize: int | None = None
-    interpolation: Interpolation = "bicubic"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +55,8 @@ class ListedImages(ImageSource):
             check_label(label, len(self.classes), f"sample '{key}' of '{name}'")
 
     def __getitem__(self, index: int) -> ImageSample:
-        framing = self.framing
         try:
-            image = self.listing.picture(index)
-            x = resize_and_crop(image, framing.size, interpolation=framing.interpolation, resize=framing.resize)
+            x = self.framing.pixels(self.listing.picture(index))
         except DecodeError as error:
             where = f"{self.keys[index]} of '{self.name}'"
             raise DecodeError(error.reason, f"{error.detail}; {where}" if error.detail else where) from error

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from data.framing import Framing
 from data.galleries import Relevance
-from data.layouts.listing import FilePictures, Framing, ListedImages, Listing
+from data.layouts.listing import FilePictures, ListedImages, Listing
 from data.layouts.plain_pickle import read_plain
 from data.source import ImageSource
 from data.transforms import DecodeError
@@ -55,14 +56,14 @@ class Revisited:
     relevance: RevisitedRelevance
 
 
-def open_revisited(place: str, image_size: int) -> Revisited:
+def open_revisited(place: str, framing: int | Framing) -> Revisited:
     """ROxford or RParis: ``gnd_<name>.pkl`` or ``.json`` beside the folder ``jpg``.
 
     The pickle is read without running anything that it names.
 
     Args:
         place: the folder.
-        image_size: side in pixels of the pictures; queries are cut out by their boxes first.
+        framing: how a picture becomes a square, or its side in pixels; queries are cut out by their boxes first.
 
     Raises:
         ValueError: a file is missing, or is not what it should be.
@@ -84,8 +85,8 @@ def open_revisited(place: str, image_size: int) -> Revisited:
     whole = FilePictures(_paths(folder, gallery))
     cut = _CutOut(FilePictures(_paths(folder, queries)), boxes)
     return Revisited(
-        _images(queries, cut, image_size, f"queries of {root.name}"),
-        _images(gallery, whole, image_size, root.name),
+        _images(queries, cut, framing, f"queries of {root.name}"),
+        _images(gallery, whole, framing, root.name),
         RevisitedRelevance(parts, len(gallery)),
     )
 
@@ -105,9 +106,9 @@ class _CutOut:
         return picture.crop((round(left), round(upper), round(right), round(lower)))
 
 
-def _images(keys: list[str], picture: Callable[[int], Image.Image], size: int, name: str) -> ListedImages:
+def _images(keys: list[str], picture: Callable[[int], Image.Image], framing: int | Framing, name: str) -> ListedImages:
     listing = Listing(keys, [0] * len(keys), ["picture"], picture, "revisited")
-    return ListedImages(listing, Framing(size), name=name)
+    return ListedImages(listing, Framing.of(framing), name=name)
 
 
 def _annotations(path: Path) -> dict[str, Any]:

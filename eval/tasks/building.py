@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from configs.schema import TaskConfig
+from eval.framing import framing_of
 from eval.tasks.base import Task
 from eval.tasks.choice import choice_task
 from eval.tasks.classification import classification_task
@@ -31,13 +32,13 @@ def build_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: bool = Fal
 
 
 def _asked(name: str, config: TaskConfig, clip: CLIP, *, shuffle: bool) -> Task:
-    size = clip.image.image_size
+    framing = framing_of(clip.image)
     if config.choice is not None:
-        return choice_task(name, config, size, shuffle=shuffle)
+        return choice_task(name, config, framing, shuffle=shuffle)
     if config.retrieval is not None:
-        return retrieval_task(name, config, size, shuffle=shuffle)
+        return retrieval_task(name, config, framing, shuffle=shuffle)
     if config.neighbours is not None:
-        return neighbours_task(name, config, size, shuffle=shuffle)
+        return neighbours_task(name, config, framing, shuffle=shuffle)
     if config.filtering is not None:
-        return filtering_task(name, config, size, shuffle=shuffle)
+        return filtering_task(name, config, framing, shuffle=shuffle)
     return classification_task(name, config, clip, shuffle=shuffle)

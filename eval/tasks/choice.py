@@ -12,6 +12,7 @@ from configs.files import ConfigError
 from configs.schema import TaskConfig
 from configs.schema.evaluation import ChoiceConfig
 from data.batches import ImageBatch
+from data.framing import MODES, Framing
 from data.layouts.odd_one_out import ODD_CLASSES, open_odd_one_out
 from data.layouts.triplet_files import open_triplets
 from data.source import ImageSource, choose_images
@@ -97,7 +98,7 @@ class ChoiceTask(Task):
         self.dataset, self.source, self.tuning = dataset, source, None
         self.target: Target = config.target
         self.whole, self.part = whole, range(len(source))
-        self.images, self.resolution = len(PERTURBED[self.target]), whole.image_size
+        self.images, self.resolution = len(PERTURBED[self.target]), whole.framing.side
 
     @property
     def classes(self) -> list[str]:
@@ -126,13 +127,13 @@ class ChoiceTask(Task):
         return replace(super().prepared(batch), x=perturbed(triplets, self.target), beside=triplets)
 
 
-def choice_task(name: str, config: TaskConfig, image_size: int, *, shuffle: bool = False) -> ChoiceTask:
+def choice_task(name: str, config: TaskConfig, framing: Framing, *, shuffle: bool = False) -> ChoiceTask:
     """The task a recipe describes.
 
     Args:
         name: of the data set in the results.
         config: what the recipe says, with ``choice``.
-        image_size: side in pixels that the encoder looks at.
+        framing: how an image file becomes what the encoder takes.
         shuffle: go through the triplets in a random order.
 
     Raises:
@@ -144,9 +145,7 @@ def choice_task(name: str, config: TaskConfig, image_size: int, *, shuffle: bool
         odd = choice.ask == "odd_one_out"
         whole = TripletImages(
             (open_odd_one_out if odd else open_triplets)(config.shards, config.split),
-            image_size,
-            framing=choice.framing,
-            interpolation=choice.interpolation,
+            Framing(framing.size, interpolation=choice.interpolation, mode=MODES[choice.framing]),
             name=config.shards,
             classes=ODD_CLASSES if odd else CLASSES,
         )

@@ -13,7 +13,9 @@ from data.batches import ImageBatch
 from data.benchmarks.opening import Benchmark
 from data.benchmarks.texts import prompts_hash
 from data.catalog import open_images
+from data.framing import Framing
 from data.source import ImageSource, choose_images
+from eval.framing import framing_of
 from eval.tasks.base import Question, Task
 from eval.tasks.benchmarks import listed, open_task
 from eval.texts import text_memory
@@ -144,24 +146,26 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: b
         ValueError: what ``data.catalog.open_images`` and the head refuse.
     """
     assert clip.text is not None, "a task needs the text tower"
-    size = clip.image.image_size
-    benchmark = open_task(name, config, size) if config.dataset else None
-    whole = benchmark.source if benchmark else open_images(config.shards, config.split, size)
+    framing = framing_of(clip.image)
+    benchmark = open_task(name, config, framing.side) if config.dataset else None
+    whole = benchmark.source if benchmark else open_images(config.shards, config.split, framing)
     source = choose_images(listed(name, config, whole, benchmark), config.limit, shuffle=shuffle)
     classes = benchmark.names if benchmark else source.classes
     templates = benchmark.templates if benchmark else config.templates or list(source.templates)
     _check_prompts(name, config, classes, templates)
-    tuning = _tuning_images(name, config, size)
+    tuning = _tuning_images(name, config, framing)
     ties = benchmark is not None and benchmark.entry.ties
     scale = clip.logit_scale if config.logit_scale is None else config.logit_scale
     memory = text_memory()
     return ClassificationTask(
         dataset=name,
         source=source,
-        head=zero_shot_head(clip.text, classes, templates, logit_scale=scale, ties=ties, memory=memory),
+        head=zero_shot_head(
+            clip.text, classes, templates, logit_scale=scale, logit_bias=clip.logit_bias, ties=ties, memory=memory
+        ),
         blank=blank_embedding(clip.text, templates, memory=memory),
         tuning=tuning and choose_images(tuning, config.limit),
-        resolution=benchmark.resolution if benchmark else size,
+        resolution=benchmark.resolution if benchmark else framing.side,
         prompts=prompts_hash(classes, templates),
         benchmark=benchmark,
     )
@@ -181,31 +185,31 @@ def _check_prompts(name: str, config: TaskConfig, classes: list[str], templates:
         )
 
 
-def _tuning_images(name: str, config: TaskConfig, image_size: int) -> ImageSource | None:
+def _tuning_images(name: str, config: TaskConfig, framing: Framing) -> ImageSource | None:
     """Other images than those that are judged; None where the set has none: who needs them says so."""
     if config.tune_split == config.split:
         return None
     try:
         if config.dataset:
-            return open_task(name, config, image_size, split=config.tune_split).source
-        return open_images(config.shards, config.tune_split, image_size)
+            return open_task(name, config, framing.side, split=config.tune_split).source
+        return open_images(config.shards, config.tune_split, framing)
     except ValueError:
         return None
 
 
-def chosen_images(name: str, config: TaskConfig, image_size: int, *, shuffle: bool = False) -> ImageSource:
+def chosen_images(name: str, config: TaskConfig, framing: Framing, *, shuffle: bool = False) -> ImageSource:
     """The images that a recipe's task judges.
 
     Args:
         name: of the data set in the results.
         config: what the recipe says.
-        image_size: side in pixels that the model takes.
+        framing: how an image file becomes what the model takes.
         shuffle: as for ``classification_task``.
 
     Raises:
         ConfigError: the list of images cannot be read, or the data is not what the catalog expects.
         ValueError: what ``data.catalog.open_images`` refuses, or the list names images that are not there.
     """
-    benchmark = open_task(name, config, image_size) if config.dataset else None
-    source = benchmark.source if benchmark else open_images(config.shards, config.split, image_size)
+    benchmark = open_task(name, config, framing.side) if config.dataset else None
+    source = benchmark.source if benchmark else open_images(config.shards, config.split, framing)
     return choose_images(listed(name, config, source, benchmark), config.limit, shuffle=shuffle)

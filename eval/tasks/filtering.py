@@ -12,6 +12,7 @@ from configs.schema import TaskConfig
 from configs.schema.tasks import FilteringConfig
 from data.batches import ImageBatch
 from data.copies import LabelledSources, NearCopies
+from data.framing import Framing
 from data.galleries import of_class, open_labelled, open_reference
 from data.source import ImageSource, choose_images
 from eval.tasks.base import Measures, Question, Task
@@ -126,13 +127,13 @@ class FilteringTask(Task):
         return (batch.y.bool() & self.config.blur).tolist()
 
 
-def filtering_task(name: str, config: TaskConfig, image_size: int, *, shuffle: bool = False) -> FilteringTask:
+def filtering_task(name: str, config: TaskConfig, framing: Framing, *, shuffle: bool = False) -> FilteringTask:
     """The task a recipe describes.
 
     Args:
         name: of the data set in the results.
         config: what the recipe says, with ``filtering``.
-        image_size: side in pixels that the encoder looks at.
+        framing: how an image file becomes what the encoder takes.
         shuffle: go through the pictures in a random order.
 
     Raises:
@@ -142,10 +143,10 @@ def filtering_task(name: str, config: TaskConfig, image_size: int, *, shuffle: b
     said = config.filtering
     assert said is not None
     try:
-        reference = open_reference(said.reference, said.reference_split, image_size)
-        judged = open_labelled(config.shards, config.split, image_size)
+        reference = open_reference(said.reference, said.reference_split, framing)
+        judged = open_labelled(config.shards, config.split, framing)
         rate, key = said.false_positive_rate, "filtering.false_positive_rate"
-        tuned = tuning_pictures(config, judged, image_size, rate=rate, key=key, unwanted=said.positive)
+        tuned = tuning_pictures(config, judged, framing, rate=rate, key=key, unwanted=said.positive)
         if said.positive is None:
             unwanted: ImageSource = NearCopies(reference)
         else:
@@ -154,6 +155,6 @@ def filtering_task(name: str, config: TaskConfig, image_size: int, *, shuffle: b
             reference = of_class(reference, said.positive) if said.positive in reference.classes else reference
         both = LabelledSources([judged, unwanted], CLASSES, name=config.shards)
         source = choose_images(both, config.limit, shuffle=shuffle)
-        return FilteringTask(name, source, reference, tuned, said, resolution=image_size)
+        return FilteringTask(name, source, reference, tuned, said, resolution=framing.side)
     except ValueError as error:
         raise ConfigError(f"tasks.{name}: {error}") from error

@@ -13,6 +13,7 @@ from configs.files import ConfigError
 from configs.schema import TaskConfig
 from configs.schema.tasks import NeighboursConfig
 from data.batches import ImageBatch
+from data.framing import Framing
 from data.galleries import all_labels, open_labelled
 from data.source import ImageSource, choose_images
 from eval.tasks.base import Measures, Question, Task
@@ -209,13 +210,13 @@ class NeighboursTask(Task):
         return batch.y.bool().tolist()
 
 
-def neighbours_task(name: str, config: TaskConfig, image_size: int, *, shuffle: bool = False) -> NeighboursTask:
+def neighbours_task(name: str, config: TaskConfig, framing: Framing, *, shuffle: bool = False) -> NeighboursTask:
     """The task a recipe describes.
 
     Args:
         name: of the data set in the results.
         config: what the recipe says, with ``neighbours``.
-        image_size: side in pixels that the encoder looks at.
+        framing: how an image file becomes what the encoder takes.
         shuffle: go through the pictures in a random order.
 
     Raises:
@@ -225,13 +226,13 @@ def neighbours_task(name: str, config: TaskConfig, image_size: int, *, shuffle: 
     said = config.neighbours
     assert said is not None
     try:
-        examples = open_labelled(said.examples, said.examples_split, image_size)
-        whole = open_labelled(config.shards, config.split, image_size)
+        examples = open_labelled(said.examples, said.examples_split, framing)
+        whole = open_labelled(config.shards, config.split, framing)
         source = choose_images(whole, config.limit, shuffle=shuffle)
         rate, tuned = said.false_positive_rate, None
         if rate is not None:
             key = "neighbours.false_positive_rate"
-            tuned = tuning_pictures(config, whole, image_size, rate=rate, key=key, unwanted=said.positive)
-        return NeighboursTask(name, source, examples, said, resolution=image_size, tuned=tuned)
+            tuned = tuning_pictures(config, whole, framing, rate=rate, key=key, unwanted=said.positive)
+        return NeighboursTask(name, source, examples, said, resolution=framing.side, tuned=tuned)
     except ValueError as error:
         raise ConfigError(f"tasks.{name}: {error}") from error

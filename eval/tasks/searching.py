@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from configs.files import ConfigError
 from configs.schema import TaskConfig
+from data.framing import Framing
 from data.galleries import Relevance, class_relevance, open_labelled
 from data.layouts.revisited import open_revisited
 from data.source import ImageSource, SelectedImages, choose_images
@@ -11,13 +12,13 @@ from eval.tasks.poisoning import PoisoningTask
 from eval.tasks.retrieval import RetrievalTask
 
 
-def retrieval_task(name: str, config: TaskConfig, image_size: int, *, shuffle: bool = False) -> RetrievalTask:
+def retrieval_task(name: str, config: TaskConfig, framing: Framing, *, shuffle: bool = False) -> RetrievalTask:
     """The task a recipe describes.
 
     Args:
         name: of the data set in the results.
         config: what the recipe says, with ``retrieval``.
-        image_size: side in pixels that the encoder looks at.
+        framing: how an image file becomes what the encoder takes.
         shuffle: go through the queries in a random order.
 
     Raises:
@@ -26,7 +27,7 @@ def retrieval_task(name: str, config: TaskConfig, image_size: int, *, shuffle: b
     said = config.retrieval
     assert said is not None
     try:
-        queries, gallery, relevance = _opened(config, image_size)
+        queries, gallery, relevance = _opened(config, framing)
         found = relevance.answerable(queries.keys, said.difficulty)
         if not found:
             raise ValueError(
@@ -37,20 +38,20 @@ def retrieval_task(name: str, config: TaskConfig, image_size: int, *, shuffle: b
         source = choose_images(SelectedImages(queries, found), config.limit, shuffle=shuffle)
         kind = PoisoningTask if said.attack == "gallery" else RetrievalTask
         left_out = len(queries) - len(found)
-        return kind(name, source, gallery, relevance, said, resolution=image_size, left_out=left_out)
+        return kind(name, source, gallery, relevance, said, resolution=framing.side, left_out=left_out)
     except ValueError as error:
         raise ConfigError(f"tasks.{name}: {error}") from error
 
 
-def _opened(config: TaskConfig, image_size: int) -> tuple[ImageSource, ImageSource, Relevance]:
+def _opened(config: TaskConfig, framing: Framing) -> tuple[ImageSource, ImageSource, Relevance]:
     said = config.retrieval
     assert said is not None
     if said.relevance == "revisited":
-        found = open_revisited(config.shards, image_size)
+        found = open_revisited(config.shards, framing)
         return found.queries, found.gallery, found.relevance
-    queries = open_labelled(config.shards, config.split, image_size)
+    queries = open_labelled(config.shards, config.split, framing)
     same = said.gallery is None
-    gallery = queries if said.gallery is None else open_labelled(said.gallery, said.gallery_split, image_size)
+    gallery = queries if said.gallery is None else open_labelled(said.gallery, said.gallery_split, framing)
     return queries, gallery, class_relevance(queries, gallery, same=same)
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from configs.schema import TaskConfig
+from data.framing import Framing
 from data.galleries import of_class, open_labelled
 from data.source import ImageSource
 from modules.defenses.gates import images_needed
 
 
 def tuning_pictures(
-    config: TaskConfig, judged: ImageSource, image_size: int, *, rate: float, key: str, unwanted: str | None
+    config: TaskConfig, judged: ImageSource, framing: Framing, *, rate: float, key: str, unwanted: str | None
 ) -> ImageSource:
     """The pictures of the tuning split that nothing may be raised for.
 
     Args:
         config: with ``split`` and ``tune_split``.
         judged: the pictures of ``split``.
-        image_size: side in pixels.
+        framing: how an image file becomes what the encoder takes.
         rate: of false alarms among them.
         key: of the rate in the recipe, such as ``filtering.false_positive_rate``.
         unwanted: class that is left out; None takes all.
@@ -26,7 +27,7 @@ def tuning_pictures(
     """
     if config.tune_split == config.split:
         raise ValueError(f"tune_split is {config.split}, which is judged; the threshold needs other pictures")
-    tuned = open_labelled(config.shards, config.tune_split, image_size)
+    tuned = open_labelled(config.shards, config.tune_split, framing)
     if _same(judged, tuned):
         raise ValueError(f"'{config.shards}' has no folder '{config.tune_split}'; the threshold needs other pictures")
     wanted = tuned if unwanted is None else of_class(tuned, unwanted, others=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,8 +98,6 @@ def whole_state(clip: CLIP) -> dict[str, Tensor]:
         raise ValueError(f"{clip.name} has no text tower and is no model of open_clip; export it --to visual-pt")
     state = {f"visual.{name}": value for name, value in clip.image.visual.state_dict().items()}
     state |= clip.text.model.state_dict()
-    if float(state["logit_scale"].exp()) > clip.logit_scale * 1.001:  # the embedded model's is cut off at 100
-        state["logit_scale"] = state["logit_scale"] * 0 + math.log(clip.logit_scale)
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 
@@ -120,11 +117,11 @@ def hub_config(clip: CLIP) -> dict[str, Any]:
     if tag.get("quick_gelu"):
         model["quick_gelu"] = True
     model["vision_cfg"]["image_size"] = clip.image.image_size
-    own = getattr(clip.image.visual, "preprocess_cfg", {})
+    own: Any = clip.image.visual.preprocess_cfg
     pixels = {
-        "mean": clip.image.mean.flatten().tolist() if clip.name == "tiny" else list(own["mean"]),
-        "std": clip.image.std.flatten().tolist() if clip.name == "tiny" else list(own["std"]),
-        "interpolation": own.get("interpolation", "bicubic"),
-        "resize_mode": own.get("resize_mode", "shortest"),
+        "mean": own["mean"],  # not the buffer's, which single precision has rounded
+        "std": own["std"],
+        "interpolation": clip.image.interpolation,
+        "resize_mode": clip.image.resize_mode,
     }
     return {"model_cfg": model, "preprocess_cfg": pixels}

@@ -76,7 +76,9 @@ class CLIPEncoder(ImageEncoder):
             x = F.interpolate(x, size, mode="bicubic", antialias=True, align_corners=False)
         z = embedding_of(self.visual((x - self.mean) / self.std))
         if z.shape != (len(x), self.embedding_dim):
-            raise ValueError(f"the image tower gives {list(z.shape)}, not one embedding of {self.embedding_dim} per image")
+            raise ValueError(
+                f"the image tower gives {list(z.shape)}, not one embedding of {self.embedding_dim} per image"
+            )
         return z
 
 
@@ -258,15 +260,13 @@ def assemble(
     )
     if on_meta:
         return CLIP(name, pretrained, encoder, None, 100.0)
+    return CLIP(name, pretrained, encoder, TextEncoder(model, tokenizer), *temperature_of(model))
+
+
+def temperature_of(model: Any) -> tuple[float, float]:
+    """Return the factor and the bias that make logits of an open_clip model's cosines."""
     bias = getattr(model, "logit_bias", None)
-    return CLIP(
-        name,
-        pretrained,
-        encoder,
-        TextEncoder(model, tokenizer),
-        float(model.logit_scale.detach().exp()),
-        0.0 if bias is None else float(bias.detach()),
-    )
+    return float(model.logit_scale.detach().float().exp()), 0.0 if bias is None else float(bias.detach())
 
 
 def _probe_dim(visual: nn.Module, size: int) -> int:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modules.encoders.clip import CLIP
+from modules.encoders.clip import CLIP, temperature_of
 from modules.encoders.formats import Facts, Weights
 
 RELATED = 0.3
@@ -99,7 +99,7 @@ def fit_weights(clip: CLIP, weights: Weights, *, unrelated: bool = False) -> dic
     visual.load_state_dict(found)
     if text and clip.text is not None:
         clip.text.model.load_state_dict(text)
-        clip.logit_scale = _temperature(clip, text)
+        clip.logit_scale, clip.logit_bias = temperature_of(clip.text.model)
     said = [*weights.towers.notes, *(() if same_text else ("text tower and temperature are the file's own",))]
     return {"format": weights.format.name, "kinship": round(cosine, 4), "text": not same_text, "notes": said}
 
@@ -121,11 +121,6 @@ def _text_state(clip: CLIP, text: Mapping[str, Tensor]) -> dict[str, Tensor]:
         scalar = kept in own and own[kept].numel() == value.numel() == 1  # stored as [] by some, as [1] by others
         renamed[kept] = value.reshape(own[kept].shape) if scalar else value
     return renamed
-
-
-def _temperature(clip: CLIP, text: Mapping[str, Tensor]) -> float:
-    scale = float(text["logit_scale"].float().exp())
-    return min(scale, 100.0) if clip.name == "tiny" else scale
 
 
 def _check_facts(clip: CLIP, facts: Facts, begin: str) -> None:

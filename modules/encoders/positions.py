@@ -36,12 +36,12 @@ def resize_positions(visual: Any, size: int, *, name: str) -> None:
         _check(name, size, steps)
         pool = visual.attnpool
         side = round((len(pool.positional_embedding) - 1) ** 0.5)
-        pool.positional_embedding = _resized(pool.positional_embedding, (side, side), (size // steps,) * 2)
+        pool.positional_embedding = _resized(pool.positional_embedding, (side, side), (size // steps, size // steps))
         visual.image_size = size
     elif kind == "VisionTransformer":
         patch = visual.patch_size[0]
         _check(name, size, patch)
-        grid = (size // patch,) * 2
+        grid = (size // patch, size // patch)
         visual.positional_embedding = _resized(visual.positional_embedding, visual.grid_size, grid)
         visual.image_size, visual.grid_size = (size, size), grid
     if hasattr(visual, "preprocess_cfg"):
@@ -51,7 +51,9 @@ def resize_positions(visual: Any, size: int, *, name: str) -> None:
 def _check(name: str, size: int, step: int) -> None:
     if size < step or size % step:
         near = max(step, round(size / step) * step)
-        raise ValueError(f"model {name!r} sees images in steps of {step} pixels; say model.image_size={near}, not {size}")
+        raise ValueError(
+            f"model {name!r} sees images in steps of {step} pixels; say model.image_size={near}, not {size}"
+        )
 
 
 def _resized(positions: nn.Parameter, old: tuple[int, int], new: tuple[int, int]) -> nn.Parameter:

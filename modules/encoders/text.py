@@ -48,7 +48,9 @@ class TextEncoder(nn.Module):
         ids = self.tokenizer(list(texts))
         known = int(getattr(self.tower, "vocab_size", 0) or ids.max() + 1)
         if int(ids.max()) >= known:
-            raise ValueError(f"the tokenizer gives token {int(ids.max())}, and the text tower knows only {known} tokens")
+            raise ValueError(
+                f"the tokenizer gives token {int(ids.max())}, and the text tower knows only {known} tokens"
+            )
         return ids.to(next(self.model.parameters()).device)
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ It makes the whole main job run anywhere in minutes.  Its numbers do not transfe
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ def load_tiny(*, weights: bool = True, path: Path = WEIGHTS, image_size: int | N
             raise ValueError(f"{path} is not a tiny model: {str(error).splitlines()[0]}") from error
         if unexpected or set(missing) != {TOKEN_TABLE}:
             raise ValueError(f"{path} is not a tiny model: its tensors are not this architecture's")
+        model.logit_scale.data.clamp_(max=math.log(100))  # as its training does
     return assemble_tiny(model.eval(), image_size=image_size)
 
 

@@ -31,20 +31,25 @@ class ZeroShotHead(nn.Module):
         weights: [K, D] class embeddings, L2-normalised here.
         classes: K names.
         logit_scale: factor on the cosines.
+        logit_bias: added to every logit, as models of a sigmoid loss learn it (SigLIP, arXiv:2303.15343).
     """
 
     weights: Tensor
 
-    def __init__(self, weights: Tensor, classes: Sequence[str], /, *, logit_scale: float = 100.0) -> None:
+    def __init__(
+        self, weights: Tensor, classes: Sequence[str], /, *, logit_scale: float = 100.0, logit_bias: float = 0.0
+    ) -> None:
         super().__init__()
         self.register_buffer("weights", F.normalize(weights, dim=-1), persistent=False)
-        self.classes, self.logit_scale = list(classes), logit_scale
+        self.classes, self.logit_scale, self.logit_bias = list(classes), logit_scale, logit_bias
 
     def forward(self, z: Tensor) -> Tensor:
         """Logits [B, K] of embeddings z [B, D], normalised here."""
         z = at_least_single(z)
         with torch.autocast(z.device.type, enabled=False):  # three digits of a cosine are too few under a factor of 100
             logits = self.logit_scale * F.normalize(z, dim=-1) @ self.weights.T
+            if self.logit_bias:
+                logits = logits + self.logit_bias
         assert logits.shape == (len(z), len(self.classes)), "the head's output is not [B, K]"
         return logits
 
@@ -94,12 +99,13 @@ def zero_shot_head(
     templates: Sequence[str],
     *,
     logit_scale: float,
+    logit_bias: float = 0.0,
     ties: bool = False,
     memory: TextMemory | None = None,
 ) -> ZeroShotHead:
-    """The head of a list of classes; arguments as in ``class_embeddings``."""
+    """Return the head of a list of classes; arguments as in ``class_embeddings`` and ``ZeroShotHead``."""
     weights = class_embeddings(text, classes, templates, ties=ties, memory=memory)
-    return ZeroShotHead(weights, classes, logit_scale=logit_scale)
+    return ZeroShotHead(weights, classes, logit_scale=logit_scale, logit_bias=logit_bias)
 
 
 def _check(classes: Sequence[str], templates: Sequence[str], ties: bool) -> None:

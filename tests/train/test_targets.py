@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from configs.files import ConfigError
 from data.batches import ImageSample
+from data.framing import Framing
 from data.images import ShardImages
 from data.make import make_from_sample
 from data.sample import digits
@@ -186,9 +187,11 @@ def test_computing_targets_leaves_the_settings_of_torch_alone() -> None:
 def test_what_is_done_to_pictures_is_told_apart(tmp_path: Path) -> None:
     make_from_sample("digits", tmp_path / "shards")
     shards = IndexedShards([str(tmp_path / "shards" / "tune" / "0.tar")])
-    small, large = ShardImages(shards, 16), ShardImages(shards, 16, resize=20)
-    told = {preparation_of(source) for source in (small, large, ShardImages(shards, 16, interpolation="bilinear"))}
-    assert len(told) == 3
+    small, large = ShardImages(shards, 16), ShardImages(shards, Framing(16, resize=20))
+    bilinear = ShardImages(shards, Framing(16, interpolation="bilinear"))
+    squashed = ShardImages(shards, Framing(16, mode="squash"))
+    told = {preparation_of(source) for source in (small, large, bilinear, squashed)}
+    assert len(told) == 4
     assert preparation_of(SelectedImages(small, [1])) == preparation_of(small)
 
 

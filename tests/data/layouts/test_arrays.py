@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data.framing import Framing
 from data.layouts import arrays
-from data.layouts.listing import Framing, ListedImages, Listing
+from data.layouts.listing import ListedImages, Listing
 from data.layouts.plain_pickle import read_plain
 from tests.data.layouts.miniatures import (
     cifar10_binary,

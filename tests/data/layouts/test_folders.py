@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data.framing import Framing
 from data.layouts.folders import class_folders as read_folders
 from data.layouts.folders import sun397
-from data.layouts.listing import Framing, ListedImages, place
+from data.layouts.listing import ListedImages, place
 from data.transforms import DecodeError
 from tests.data.layouts.miniatures import class_folders, lines, picture
 

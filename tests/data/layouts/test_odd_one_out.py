@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from data.framing import Framing
 from data.layouts.odd_one_out import ODD_CLASSES, open_odd_one_out
 from data.sample import digits
 from data.transforms import DecodeError
@@ -73,7 +74,7 @@ def test_what_is_not_there_is_named(things: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=told):
             open_odd_one_out(place, split)
     (things / "images" / "ant" / "ant_01b.png").write_bytes(b"no picture")
-    source = TripletImages(open_odd_one_out(str(things), "test"), 8, name="things", classes=ODD_CLASSES)
+    source = TripletImages(open_odd_one_out(str(things), "test"), Framing(8), name="things", classes=ODD_CLASSES)
     with pytest.raises(DecodeError, match=r"the (first|second|third) of testset1-0000000 of 'things'"):
         source[0]
 

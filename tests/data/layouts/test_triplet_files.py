@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from data.batches import collate_images
+from data.framing import Framing
 from data.layouts.triplet_files import open_triplets
 from data.transforms import DecodeError
 from data.triplets import TripletImages
@@ -69,7 +70,7 @@ def test_nights_keeps_what_six_agree_on_and_joins_its_two_tests(nights: Path) ->
     assert list(both.groups) == ["test_imagenet", "test_no_imagenet"]
     assert list(open_triplets(str(nights), "test_no_imagenet").keys) == ["2"]
     assert list(open_triplets(str(nights), "train").labels) == [1]
-    sample = TripletImages(both, 16, name="nights")[1]
+    sample = TripletImages(both, Framing(16), name="nights")[1]
     shades = [round(float(x.mean()) * 255) for x in (sample.x, *(sample.beside if sample.beside is not None else ()))]
     assert shades == [2, 52, 102]
 
@@ -79,7 +80,7 @@ def test_bapps_keeps_the_judges_fraction_and_a_half_is_left(bapps: Path) -> None
     assert list(found.keys) == ["cnn/000000", "cnn/000001", "traditional/000000"]
     assert list(found.labels) == [0, 0, 1]
     assert list(found.soft) == pytest.approx([0.0, 0.5, 0.8])
-    assert TripletImages(found, 32, name="bapps").groups()["traditional/000000"] == "traditional"
+    assert TripletImages(found, Framing(32), name="bapps").groups()["traditional/000000"] == "traditional"
 
 
 def test_a_table_of_ones_own_is_read(tmp_path: Path) -> None:
@@ -105,7 +106,7 @@ def test_what_is_faulty_is_told_in_one_line(nights: Path, tmp_path: Path) -> Non
         open_triplets(str(tmp_path / "empty"), "test")
     (nights / "distort" / "001_1.png").write_bytes(b"no picture")
     with pytest.raises(DecodeError, match="the right of 1 of 'nights'"):
-        TripletImages(open_triplets(str(nights), "test"), 16, name="nights")[0]
+        TripletImages(open_triplets(str(nights), "test"), Framing(16), name="nights")[0]
     (nights / "distort" / "001_1.png").unlink()
     with pytest.raises(ValueError, match=r"lacks 1 of 6 pictures, such as distort/001_1\.png"):
         open_triplets(str(nights), "test")
@@ -139,17 +140,19 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path) -> None:
     (inner / "triplets.csv").write_text("reference,left,right,label\na.png,../secret.png,a.png,left\n")
     found = open_triplets(str(inner), "test")
     with pytest.raises(ValueError, match="lies outside it"):
-        TripletImages(found, 16, name="inner")[0]
+        TripletImages(found, Framing(16), name="inner")[0]
 
 
 def test_the_embedded_triplets_have_answers_that_pixels_know_and_either_side(tmp_path: Path) -> None:
     found = open_triplets("digit-triplets", "test")
     assert 0.4 < np.mean(found.labels) < 0.6
-    batch = collate_images([TripletImages(found, 32, name="digits")[i] for i in range(60)])
+    batch = collate_images([TripletImages(found, Framing(32), name="digits")[i] for i in range(60)])
     assert batch.beside is not None and batch.beside.shape == (60, 2, 3, 32, 32)
     far = (batch.beside - batch.x[:, None]).flatten(2).norm(dim=2)
     assert (far.argmin(dim=1) == batch.y).float().mean() > 0.9
-    assert torch.equal(batch.x, collate_images([TripletImages(found, 32, name="digits")[i] for i in range(60)]).x)
+    assert torch.equal(
+        batch.x, collate_images([TripletImages(found, Framing(32), name="digits")[i] for i in range(60)]).x
+    )
     assert set(open_triplets("digit-triplets", "train").keys).isdisjoint(found.keys)
 
 
@@ -159,5 +162,5 @@ def test_a_squashed_picture_shows_its_borders_and_a_cropped_one_does_not(tmp_pat
     wide.save(tmp_path / "wide.png")
     (tmp_path / "triplets.csv").write_text("reference,left,right,label\nwide.png,wide.png,wide.png,left\n")
     found = open_triplets(str(tmp_path), "test")
-    assert TripletImages(found, 20, framing="squash", name="x")[0].x[:, :, :3].mean() > 0.9
-    assert TripletImages(found, 20, framing="crop", name="x")[0].x[:, :, :3].mean() < 0.1
+    assert TripletImages(found, Framing(20, mode="squash"), name="x")[0].x[:, :, :3].mean() > 0.9
+    assert TripletImages(found, Framing(20), name="x")[0].x[:, :, :3].mean() < 0.1
