@@ -12,9 +12,15 @@ import torch
 
 OPENAI = {"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]}
 HALVES = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
-_TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+_TEXT = {"context_length": 16, "vocab_size": 49408, "width": 24, "heads": 2, "layers": 1}
 _VIT = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
-_SIGLIP_TEXT = _TEXT | {"no_causal_mask": True, "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6}}
+_SIGLIP_TEXT = _TEXT | {
+    "width": 32,
+    "no_causal_mask": True,
+    "proj_bias": True,
+    "pool_type": "last",
+    "norm_kwargs": {"eps": 1e-6},
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ FAMILIES: dict[str, Family] = {
         OPENAI | {"interpolation": "bilinear", "resize_mode": "squash"},
     ),
     "custom-text": Family(_vit() | {"custom_text": True}),
-    "resnet": Family(_vit(layers=[1, 1, 1, 1], width=8, head_width=32, image_size=64)),
+    "resnet": Family(_vit({"width": 16}, layers=[1, 1, 1, 1], width=8, head_width=32, image_size=64)),
     "convnext": Family(_timm("small_convnext", 32, pool="", proj="linear")),
     "swin": Family(_timm("small_swin", 32, pool="", proj="linear")),
     "siglip": Family(
