@@ -19,6 +19,7 @@ from configs.overrides import parse_overrides
 from configs.schema import KINDS
 from configs.values import range_faults, read_values
 from configs.yaml_file import dump_yaml, read_yaml
+from data.home import at_home
 
 RECIPES = Path(__file__).with_name("recipes")
 _INTERPOLATION = re.compile(r"\$\{\s*([^}:]*)(:?)")
@@ -42,7 +43,7 @@ def recipe_path(kind: str, name: str) -> Path:
         ConfigError: there is none (names those that are near).
     """
     if name.endswith((".yaml", ".yml")):
-        path = Path(name)
+        path = at_home(name)
     else:
         path = RECIPES / kind / f"{name}.yaml"
         if Path(name).name != name or not path.is_file():

@@ -12,12 +12,11 @@ from configs.family import leaves, put
 from configs.fields import Setting, setting_at
 from configs.files import ConfigError
 from configs.schema.ranges import FILE
-from data.home import at_home
+from data.home import text_at_home
 from modules.units import PIXELS
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _LEVELS = re.compile(rf"\s*({_NUMBER})\s*/\s*255\s*")
-_LOCAL = "local-dir:"
 NESTED = ("evaluation",)
 """Path of a config inside a config, which is checked as one of its own."""
 
@@ -100,9 +99,7 @@ def read_value(setting: Setting, value: Any, *, typed: bool = False) -> Any:
     if setting.is_text and isinstance(value, bool | int | float):
         raise ConfigError(f"YAML reads {value!r} here and not a text; put what is meant in quotes")
     if FILE in setting.marks and isinstance(value, str) and setting.is_text:
-        start = _LOCAL if value.startswith(_LOCAL) else ""
-        place = value.removeprefix(start)
-        return start + str(at_home(place)) if place.startswith("~") else value
+        return text_at_home(value)
     return value
 
 

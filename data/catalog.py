@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.addresses import above, file_name, is_address, sibling
+from data.home import at_home
 from data.images import ImageSource, ShardImages
 from data.reading import Reading
 from data.remote import small_file
@@ -93,7 +94,7 @@ def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bo
     if is_address(shards):
         urls = expand(shards) if names_tars(shards) else shards_of_folder(shards, split, cache)
         return _elsewhere(urls, cache, ties, within_split=not names_tars(shards))
-    path = Path(shards).expanduser()
+    path = at_home(shards)
     if path.is_dir():
         folder = path / split
         if (path / "nshards.txt").is_file():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from data.captioned import captioned
 from data.catalog import open_images
 from data.embedding_source import EmbeddingSource, SelectedEmbeddings
 from data.embeddings import FORMATS, EmbeddingShards
+from data.home import at_home
 from data.manifest import read_manifest
 from data.parquet_npy import ParquetNpy
 from data.parquet_npy_layout import is_parquet_npy
@@ -49,7 +48,7 @@ def open_pairs(
     Raises:
         ValueError: nothing there, or not what it should be.
     """
-    folder = Path(where).expanduser()
+    folder = at_home(where)
     shards = any(read_manifest(folder, form) for form in FORMATS)
     if normalise and not is_parquet_npy(folder):
         raise ValueError(f"'{where}' is no parquet_npy folder; normalise only serves those")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data.addresses import check_address, is_address, shown
+from data.home import at_home
 from data.manifest import describe, new_folder, write_manifest, write_text
 from data.progress import track
 from data.shard_index import FORMAT
@@ -30,8 +31,8 @@ def expand(shards: str) -> list[str]:
 
     if not shards.strip():
         raise ValueError("no shards named; give a folder or an expression like 'train-{0000..0009}.tar'")
-    if not is_address(shards) and Path(shards).expanduser().is_dir():
-        return _split_folder(Path(shards).expanduser())
+    if not is_address(shards) and at_home(shards).is_dir():
+        return _split_folder(at_home(shards))
     try:
         places = list(braceexpand(shards))
     except ValueError as error:
@@ -40,7 +41,7 @@ def expand(shards: str) -> list[str]:
         for url in places:
             check_address(url)
     else:
-        places = [str(Path(path).expanduser()) for path in places]
+        places = [str(at_home(path)) for path in places]
         missing = [path for path in places if not Path(path).is_file()]
         if missing:
             count = f" ({len(missing)} of {len(places)} are missing)" if len(places) > 1 else ""

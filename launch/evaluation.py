@@ -11,6 +11,7 @@ from typing import Any
 from configs.files import ConfigError, write_atomically
 from configs.load import load_config
 from configs.overrides import in_full, key_of, keys_of, override, value_of
+from data.home import text_at_home
 
 
 def run_evaluation(
@@ -60,6 +61,7 @@ def told_by(checkpoint: str, overrides: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: the file is missing.
     """
+    checkpoint = text_at_home(checkpoint)
     told = _told_alone(checkpoint, overrides)
     head = value_of(overrides, "model.head")
     if head in (None, "", "null") or _names_encoder(overrides):

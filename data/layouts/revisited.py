@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from data.galleries import Relevance
+from data.home import at_home
 from data.layouts.listing import FilePictures, Framing, ListedImages, Listing
 from data.layouts.plain_pickle import read_plain
 from data.source import ImageSource
@@ -67,7 +68,7 @@ def open_revisited(place: str, image_size: int) -> Revisited:
     Raises:
         ValueError: a file is missing, or is not what it should be.
     """
-    root = Path(place).expanduser()
+    root = at_home(place)
     files = sorted([*root.glob("gnd_*.json"), *root.glob("gnd_*.pkl")])
     if not files:
         raise ValueError(f"'{place}' holds no gnd_*.pkl and no gnd_*.json, which say what is relevant to the queries")
