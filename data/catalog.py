@@ -14,7 +14,7 @@ from data.sample import digits
 from data.shard_cache import ShardCache
 from data.shard_index import IndexedShards
 from data.shard_lists import is_list, names_tars, shards_of_folder, shards_of_list
-from data.shards import expand
+from data.shards import expand, names_shards
 from data.source import check_classes
 from data.transforms import MAX_PIXELS
 
@@ -45,8 +45,8 @@ def open_images(
     """The pictures that ``shards`` names.
 
     Args:
-        shards: ``digits`` (the embedded set), a clip_benchmark folder, ``x-{0..9}.tar``, a list of tars ``x.txt``, or
-            any of them elsewhere: ``https://host/x-{0..9}.tar``, s3, gs and file alike.
+        shards: ``digits`` (the embedded set), a clip_benchmark folder, ``x-{0..9}.tar``, ``x-*.tar``, a list of tars
+            ``x.txt``, or any of them but ``*`` elsewhere: ``https://host/x-{0..9}.tar``, s3, gs and file alike.
         split: 'train', 'tune' or 'test'; tars named one by one are taken as they are.
         image_size: side in pixels; None keeps the pictures' own sizes.
         skip_bad: count and pass over damaged shards and pictures (training), instead of raising.
@@ -105,10 +105,12 @@ def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bo
             splits = sorted(p.parent.name for p in path.glob("*/nshards.txt"))
             raise ValueError(f"no split '{split}' in '{path}'; it holds: {', '.join(splits) or 'none'}")
         urls = expand(str(folder))
-    elif path.suffix or "{" in shards or "/" in shards:
+    elif names_shards(shards) or "/" in shards:
         urls = expand(shards)
     else:
-        raise ValueError(f"unknown images '{shards}'; choose digits, a folder, or shards like 'x-{{0..9}}.tar'")
+        raise ValueError(
+            f"unknown images '{shards}'; choose digits, a folder, or tars like 'x-*.tar', 'x-{{0..9}}.tar'"
+        )
     return _here(urls, ties, within_split=path.is_dir())
 
 

@@ -14,6 +14,7 @@ from data.parquet_npy import ParquetNpy
 from data.parquet_npy_layout import is_parquet_npy
 from data.plan import sample_indices
 from data.reading import Reading
+from data.shards import names_shards
 from data.source import ImageSource, SelectedImages
 
 Pairs = EmbeddingSource | ImageSource
@@ -56,7 +57,7 @@ def open_pairs(
         return EmbeddingShards(folder, values=values)
     if is_parquet_npy(folder):
         return ParquetNpy(folder, normalise=normalise, values=values, in_memory=in_memory)
-    named = where == "digits" or bool(folder.suffix) or "{" in where or ":" in where
+    named = where == "digits" or ":" in where or names_shards(where)
     splits = (*folder.glob("nshards.txt"), *folder.glob("*/nshards.txt")) if folder.is_dir() else ()
     if not named and not splits:
         kinds = "embedding shards (index.json), parquet_npy (img_emb, metadata), pictures (<split>/nshards.txt)"

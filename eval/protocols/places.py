@@ -15,6 +15,7 @@ from data.benchmarks.ids import read_ids
 from data.benchmarks.registry import entries, entry
 from data.home import at_home
 from data.layouts.reading import read_layout
+from data.shards import names_shards
 from eval.tasks.benchmarks import open_task
 
 UNASKED = "not asked for"
@@ -112,7 +113,7 @@ def _ids(config: ProtocolConfig, known: Entry, one: ProtocolSetConfig) -> tuple[
 def _where(config: ProtocolConfig, known: Entry, name: str, one: ProtocolSetConfig) -> tuple[str | None, str]:
     """The folder of a set, and why there is none."""
     if one.shards is not None:
-        there = is_address(one.shards) or "{" in one.shards or at_home(one.shards).exists()
+        there = is_address(one.shards) or names_shards(one.shards) or at_home(one.shards).exists()
         return (one.shards, "") if there else (None, f"nothing lies at {one.shards}")
     if config.data is None:
         return None, f"say data=FOLDER, or sets.{name}.shards=FOLDER; it needs {known.needs}"
