@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from configs.family import leaves
+from configs.family import leaves, put
 from configs.files import ConfigError
-from configs.load import check_config, put, read_recipe
+from configs.load import check_config, read_recipe
 from configs.schema import EvaluateConfig
 
 _NO_SETTINGS = ("recipe", "elsewhere")

@@ -55,6 +55,16 @@ def nested(path: tuple[str, ...], value: Any) -> Any:
     return value
 
 
+def put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    """Set the value at a path of a nested mapping, making the mappings on the way."""
+    for key in path[:-1]:
+        inner = tree.get(key)
+        if not isinstance(inner, dict):
+            inner = tree[key] = {}
+        tree = inner
+    tree[path[-1]] = value
+
+
 class Family(Generic[T]):
     """The classes that a config may name at one place, e.g. every attack.
 

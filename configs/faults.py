@@ -12,6 +12,7 @@ from torch import Tensor
 
 from configs.families import ATTACKS, DEFENSES, OBJECTIVES
 from configs.family import Family
+from configs.fields import ATTACK_ROUTING
 from configs.files import ConfigError
 from configs.heads import head_faults
 from configs.inversions import inversion_faults
@@ -25,7 +26,6 @@ from configs.trackers import tracker_faults
 from modules.encoders.base import ImageEncoder
 from modules.perturb.threat import Threat
 
-ATTACK_ROUTING = ("views",)
 _PROBE_DIM = 8
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # weights stay whole: every checkpoint is judged at full precision
 
@@ -64,9 +64,9 @@ def component_faults(kind: str, config: Any, missing: set[str]) -> list[str]:
         "tune": _tune_faults,
         "perceptual": _perceptual_faults,
         "prior": _prior_faults,
-        "protocol": lambda tree, missing: protocol_faults(tree) + _positive(tree, "batch_size", "adaptive.limit"),
+        "protocol": lambda tree, missing: protocol_faults(tree),
         "pretrain": lambda tree, missing: _training_faults("pretrain", tree),
-        "embed": lambda tree, missing: _positive(tree, "data.batch_size"),
+        "embed": lambda tree, missing: [],
     }
     return check[kind](tree, missing) + head_faults(kind, tree)
 
@@ -74,16 +74,12 @@ def component_faults(kind: str, config: Any, missing: set[str]) -> list[str]:
 def _training_faults(kind: str, tree: Any) -> list[str]:
     from modules.lightning.optim import OptimizerSettings
 
-    faults = _positive(tree, "data.batch_size", "trainer.checkpoint_every", "trainer.accumulate")
-    faults += _positive(tree, "trainer.log_every", "trainer.num_nodes")
+    faults: list[str] = []
     optimizer = dict(tree["optimizer"])
     faults += tried("optimizer", lambda: OptimizerSettings(**{**optimizer, "betas": tuple(optimizer["betas"])}))
     precision = str(tree["trainer"]["precision"])
     if precision not in _PRECISIONS:
         faults.append(f"trainer.precision: {precision!r} is not to be had; choose one of: {', '.join(_PRECISIONS)}")
-    peak = tree["trainer"]["peak_tflops"]
-    if isinstance(peak, int | float) and not peak > 0:
-        faults.append(f"trainer.peak_tflops is {peak}; it must be above 0, such as 989")
     faults += tracker_faults(tree["trainer"])
     return faults + spike_faults(tree["trainer"]) + strategy_faults(kind, tree["trainer"])
 
@@ -115,7 +111,6 @@ def _start_faults(tree: Any) -> list[str]:
 
 def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
     threat, faults = _threat(tree, missing)
-    faults += _positive(tree, "batch_size", "score_draws")
     if isinstance(tree["eot_draws"], int) and tree["eot_draws"] < 0:
         faults.append(f"eot_draws is {tree['eot_draws']}; it must be at least 1, or 0 to grow")
     if not 0 <= tree["stop_width"] < 1:
@@ -129,7 +124,7 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
             f"attacks.{name}.views: unknown view {view!r}; choose of: {', '.join(get_args(ViewName))}"
             for view in strange
         ]
-        said = component(node, name, without=ATTACK_ROUTING)
+        said = component(node, name, without=tuple(ATTACK_ROUTING))
         faults += family_faults(ATTACKS, f"attacks.{name}", said, threat=threat)
     offered = probe_offer() if tree["defenses"] else {}
     for name, node in tree["defenses"].items():
@@ -154,7 +149,6 @@ def _scorecard_faults(tree: Any, missing: set[str]) -> list[str]:
         faults.append("strength.attack is missing; name the attack whose strength is varied")
     for over, least in (("steps", 1), ("restarts", 1), ("draws", 1), ("eps", 0)):
         faults += [f"strength.{over}: {value} is below {least}" for value in strength[over] if value < least]
-    faults += _positive(tree, "probes", "strength.limit", "certify.picks", "certify.looks")
     # the defence is told of under its own key, not under that of the evaluation it becomes
     return list(dict.fromkeys(fault.replace(f"defenses.{tree['defense'].get('name')}", "defense") for fault in faults))
 
@@ -239,14 +233,3 @@ def tried(place: str, build: Callable[[], object]) -> list[str]:
     except ValueError as error:
         return [f"{place}: {line}" for line in str(error).splitlines()]
     return []
-
-
-def _positive(tree: Any, *keys: str) -> list[str]:
-    faults = []
-    for key in keys:
-        value: Any = tree
-        for part in key.split("."):
-            value = value[part]
-        if isinstance(value, int) and value < 1:
-            faults.append(f"{key} is {value}; it must be at least 1")
-    return faults

@@ -10,14 +10,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from configs.family import first_line, leaves, nested
+from configs.family import first_line, leaves, nested, put
 from configs.files import ConfigError
+from configs.overrides import parse_overrides
 from configs.schema import KINDS
-from configs.yaml_file import read_yaml
+from configs.values import range_faults, read_values
+from configs.yaml_file import dump_yaml, read_yaml
+from data.home import at_home
 
 RECIPES = Path(__file__).with_name("recipes")
 _INTERPOLATION = re.compile(r"\$\{\s*([^}:]*)(:?)")
@@ -41,7 +43,7 @@ def recipe_path(kind: str, name: str) -> Path:
         ConfigError: there is none (names those that are near).
     """
     if name.endswith((".yaml", ".yml")):
-        path = Path(name)
+        path = at_home(name)
     else:
         path = RECIPES / kind / f"{name}.yaml"
         if Path(name).name != name or not path.is_file():
@@ -63,38 +65,19 @@ def read_recipe(kind: str, name: str) -> dict[str, Any]:
     content = read_yaml(path)
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds a {type(content).__name__}, not settings by name")
+    if odd := _odd_key(content):
+        raise ConfigError(f"{path}: YAML reads the name {odd!r} and not a text; put what is meant in quotes")
     return cast(dict[str, Any], content)
 
 
-def parse_overrides(overrides: Sequence[str]) -> list[tuple[tuple[str, ...], Any]]:
-    """Paths and values of ``a.b=c`` overrides.
-
-    Raises:
-        ConfigError: one is not of that form, all of them listed.
-    """
-    bad = [text for text in overrides if not re.match(r"^\w[\w-]*(\.[\w-]+)*=", text)]
-    if bad:
-        raise ConfigError(f"an override reads key=value, such as trainer.devices=8, not: {', '.join(bad)}")
-    found = []
-    for text in overrides:
-        key, _, value = text.partition("=")
-        try:
-            found.append((tuple(key.split(".")), yaml.safe_load(value) if value else None))
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ConfigError(f"the value of {key} cannot be read: {value!r}; put it in quotes") from error
-    return [(path, _as_number(value)) for path, value in found]
-
-
-def override(key: str, value: str) -> str:
-    """The override that sets a text, whatever characters it holds."""
-    return f"{key}={json.dumps(value)}"
-
-
-def _as_number(value: Any) -> Any:
-    """YAML 1.1 reads 1e-3 as text; people mean a number."""
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-        return float(value)
-    return value
+def _odd_key(node: Any) -> Any:
+    """A key that is no text, at whatever depth; None where all are."""
+    if isinstance(node, list):
+        return next((odd for inner in node if (odd := _odd_key(inner)) is not None), None)
+    if not isinstance(node, dict):
+        return None
+    here = next((key for key in node if not isinstance(key, str)), None)
+    return here if here is not None else _odd_key(list(node.values()))
 
 
 def load_config(kind: str, name: str, overrides: Sequence[str] = ()) -> Any:
@@ -109,19 +92,9 @@ def load_config(kind: str, name: str, overrides: Sequence[str] = ()) -> Any:
         ConfigError: every fault of the recipe and the overrides, one a line.
     """
     said = read_recipe(kind, name)
-    for path, value in parse_overrides(overrides):
+    for path, value in parse_overrides(kind, said, overrides):
         put(said, path, value)
     return check_config(kind, said)
-
-
-def put(tree: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """Set the value at a path of a nested mapping, making the mappings on the way."""
-    for key in path[:-1]:
-        inner = tree.get(key)
-        if not isinstance(inner, dict):
-            inner = tree[key] = {}
-        tree = inner
-    tree[path[-1]] = value
 
 
 def check_config(kind: str, said: Mapping[str, Any]) -> Any:
@@ -134,24 +107,30 @@ def check_config(kind: str, said: Mapping[str, Any]) -> Any:
 
     base = OmegaConf.structured(KINDS[kind])
     OmegaConf.register_resolver("px", pixels, replace=True)
-    said, faults = _sound_part(base, said)
+    said, changed = read_values(KINDS[kind], said)
+    said, faults = _sound_part(base, said, set(changed))
+    faults = changed | faults
     config = OmegaConf.merge(base, said)
     # a recipe's ??? does not take the place of a default when configs are merged, but it asks to be told all the same
     asked = {".".join(path) for path, value in leaves(said) if value == "???"}
     missing = {key for key in OmegaConf.missing_keys(config) | asked if key not in faults}
     found = [*faults.values(), *(f"{key} is missing; say {key}=…" for key in sorted(missing))]
-    found += component_faults(kind, _resolved(config), set(OmegaConf.missing_keys(config)))
+    resolved = _resolved(config)
+    found += component_faults(kind, resolved, set(OmegaConf.missing_keys(config)))
+    found += range_faults(KINDS[kind], cast(dict[str, Any], OmegaConf.to_container(resolved))).values()
     if found:
         raise ConfigError("\n".join(found))
     return OmegaConf.to_object(OmegaConf.create(config))
 
 
-def _sound_part(base: Any, said: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values that fit the schema, and a line for each that does not."""
+def _sound_part(base: Any, said: Mapping[str, Any], without: set[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values that fit the schema, ``without`` some keys, and a line for each that does not."""
     sound: dict[str, Any] = {}
     faults: dict[str, str] = {}
     for path, value in leaves(said):
         key = ".".join(path)
+        if key in without:
+            continue
         fault = _forbidden_interpolation(key, value) or _type_fault(base, said, path, value)
         if fault:
             faults[key] = fault
@@ -204,7 +183,7 @@ def plain(config: Any) -> dict[str, Any]:
 
 def to_yaml(config: Any) -> str:
     """The resolved config as YAML."""
-    return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+    return dump_yaml(plain(config))
 
 
 def same_config(file: Path, config: Any, *, but: Sequence[str] = ()) -> bool:
@@ -217,7 +196,7 @@ def same_config(file: Path, config: Any, *, but: Sequence[str] = ()) -> bool:
     """
     try:
         saved = read_yaml(file)
-        merged = OmegaConf.merge(OmegaConf.structured(type(config)), saved)
+        merged = OmegaConf.merge(OmegaConf.structured(type(config)), read_values(type(config), saved)[0])
         both = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True)), plain(config)
         for key in but:
             node, _, leaf = key.partition(".")

@@ -28,12 +28,9 @@ def prior_faults(tree: Mapping[str, Any]) -> list[str]:
                 build()
         except ValueError as error:
             faults.append(f"{place}: {error}")
-    held_out, look = tree["data"]["validation"], tree["validation"]
+    held_out = tree["data"]["validation"]
     if isinstance(held_out, int) and held_out < 0:
         faults.append(f"data.validation is {held_out}; it must be 0 or more pairs, or a folder")
-    for key, least in (("every", 1), ("batch_size", 1), ("sample_steps", 2), ("bins", 1)):
-        if look[key] < least:
-            faults.append(f"validation.{key} is {look[key]}; it must be at least {least}")
     return faults
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from configs.family import leaves
+from configs.family import leaves, put
 from configs.files import ConfigError
-from configs.load import check_config, config_hash, parse_overrides, put, read_recipe
+from configs.load import check_config, config_hash, read_recipe
+from configs.overrides import parse_overrides
 from configs.schema import ProtocolConfig
 
 KIND = "protocol"
@@ -36,30 +37,28 @@ def load_protocol(name: str, overrides: Sequence[str] = ()) -> ProtocolConfig:
         ConfigError: every fault, one a line.
     """
     said = read_recipe(KIND, name)
-    for path, value in parse_overrides(overrides):
-        for place, one in _places(said.get("parts") or {}, path, value):
-            put(said, place, one)
+    words = [word for one in overrides for word in _of_parts(said.get("parts") or {}, one)]
+    for path, value in parse_overrides(KIND, said, words):
+        put(said, path, value)
     return check_config(KIND, said)
 
 
-def _places(parts: dict[str, Any], path: tuple[str, ...], value: Any) -> list[tuple[tuple[str, ...], Any]]:
-    if len(path) == 1 and path[0] in _OF_PARTS:
-        names = [name for name, part in parts.items() if path[0] != "eps" or part.get("norm", "linf") == "linf"]
-        value = _radii(value) if path[0] == "eps" else value
-        return [(("parts", name, path[0]), value) for name in names]
-    if path[0] == "sets" and len(path) > 2:
-        names = [name for name, part in parts.items() if path[1] in part.get("sets", {})]
+def _of_parts(parts: Mapping[str, Any], word: str) -> list[str]:
+    """An override of all parts, or of a set in all of them, as overrides of each."""
+    key, _, text = word.partition("=")
+    first, _, rest = key.partition(".")
+    if key in _OF_PARTS:
+        names = [name for name, part in parts.items() if key != "eps" or part.get("norm", "linf") == "linf"]
+        listed = f"[{text}]" if key == "eps" and not text.lstrip().startswith("[") else text
+        return [f"parts.{name}.{key}={listed}" for name in names]
+    if first == "sets" and "." in rest:
+        wanted = rest.partition(".")[0]
+        names = [name for name, part in parts.items() if wanted in part.get("sets", {})]
         if not names:
             known = dict.fromkeys(one for part in parts.values() for one in part.get("sets", {}))
-            raise ConfigError(f"sets.{path[1]}: no such set; choose of: {', '.join(known)}")
-        return [(("parts", name, *path), value) for name in names]
-    return [(path, value)]
-
-
-def _radii(value: Any) -> list[Any]:
-    """``1,2,4``, ``4`` or a list: whole numbers are in 1/255."""
-    parts = str(value).split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
-    return [f"${{px:{part}}}" if str(part).strip().isdecimal() else part for part in parts]
+            raise ConfigError(f"sets.{wanted}: no such set; choose of: {', '.join(known)}")
+        return [f"parts.{name}.{word}" for name in names]
+    return [word]
 
 
 def only_of(config: ProtocolConfig) -> list[str] | None:
@@ -80,9 +79,6 @@ def protocol_faults(tree: Any) -> list[str]:
             faults.append(f"parts.{name}.sets is empty; name at least one data set")
         if not part["eps"]:
             faults.append(f"parts.{name}.eps is empty; name at least one radius")
-        for key in ("first", "limit", "attacked"):
-            if isinstance(part[key], int) and part[key] < 1:
-                faults.append(f"parts.{name}.{key} is {part[key]}; it must be at least 1, or null")
     known = list(dict.fromkeys(one for part in parts.values() for one in part["sets"] or {}))
     said = tree["only"]
     wanted = [] if said is None else said if isinstance(said, list) else str(said).split(",")

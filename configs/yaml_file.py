@@ -41,6 +41,26 @@ def read_yaml(path: Path) -> Any:
     return content
 
 
+def dump_yaml(content: Any, **options: Any) -> str:
+    """Plain values as YAML that ``read_yaml`` reads as they are: a text such as ``1e5`` stands in quotes."""
+    return str(yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **options))
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's, but for texts that OmegaConf reads as numbers and PyYAML does not."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    try:
+        float(text)
+    except ValueError:
+        return dumper.represent_str(text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'")
+
+
+_Dumper.add_representer(str, _text)
+
+
 def _depth(content: bytes) -> int:
     """Levels of tables and lists within each other, counted no further than is of interest.
 

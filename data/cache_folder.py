@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
+from data.home import at_home
+
 
 def cache_folder() -> Path:
     """Where this user keeps what can be had again: ``ROBUSTCLIP_CACHE``, or ``robustclip`` in the XDG cache."""
     if told := os.environ.get("ROBUSTCLIP_CACHE"):
-        return Path(told).expanduser()
+        return at_home(told)
     xdg = os.environ.get("XDG_CACHE_HOME")
     return (Path(xdg) if xdg else Path.home() / ".cache") / "robustclip"
 

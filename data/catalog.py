@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data.addresses import above, file_name, is_address, sibling
 from data.framing import Framing
+from data.home import at_home
 from data.images import ImageSource, ShardImages
 from data.reading import Reading
 from data.remote import small_file
@@ -14,7 +15,7 @@ from data.sample import digits
 from data.shard_cache import ShardCache
 from data.shard_index import IndexedShards
 from data.shard_lists import is_list, names_tars, shards_of_folder, shards_of_list
-from data.shards import expand
+from data.shards import expand, names_shards
 from data.source import check_classes
 from data.transforms import MAX_PIXELS
 
@@ -45,8 +46,8 @@ def open_images(
     """The pictures that ``shards`` names.
 
     Args:
-        shards: ``digits`` (the embedded set), a clip_benchmark folder, ``x-{0..9}.tar``, a list of tars ``x.txt``, or
-            any of them elsewhere: ``https://host/x-{0..9}.tar``, s3, gs and file alike.
+        shards: ``digits`` (the embedded set), a clip_benchmark folder, ``x-{0..9}.tar``, ``x-*.tar``, a list of tars
+            ``x.txt``, or any of them but ``*`` elsewhere: ``https://host/x-{0..9}.tar``, s3, gs and file alike.
         split: 'train', 'tune' or 'test'; tars named one by one are taken as they are.
         framing: how a picture becomes a square, or its side in pixels; None keeps the pictures' own sizes.
         skip_bad: count and pass over damaged shards and pictures (training), instead of raising.
@@ -94,7 +95,7 @@ def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bo
     if is_address(shards):
         urls = expand(shards) if names_tars(shards) else shards_of_folder(shards, split, cache)
         return _elsewhere(urls, cache, ties, within_split=not names_tars(shards))
-    path = Path(shards).expanduser()
+    path = at_home(shards)
     if path.is_dir():
         folder = path / split
         if (path / "nshards.txt").is_file():
@@ -105,10 +106,12 @@ def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bo
             splits = sorted(p.parent.name for p in path.glob("*/nshards.txt"))
             raise ValueError(f"no split '{split}' in '{path}'; it holds: {', '.join(splits) or 'none'}")
         urls = expand(str(folder))
-    elif path.suffix or "{" in shards or "/" in shards:
+    elif names_shards(shards) or "/" in shards:
         urls = expand(shards)
     else:
-        raise ValueError(f"unknown images '{shards}'; choose digits, a folder, or shards like 'x-{{0..9}}.tar'")
+        raise ValueError(
+            f"unknown images '{shards}'; choose digits, a folder, or tars like 'x-*.tar', 'x-{{0..9}}.tar'"
+        )
     return _here(urls, ties, within_split=path.is_dir())
 
 

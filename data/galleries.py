@@ -13,6 +13,7 @@ from torch import Tensor
 from data.benchmarks.finding import labels_of
 from data.catalog import open_images
 from data.framing import Framing
+from data.home import at_home
 from data.layouts.folders import class_folders
 from data.layouts.listing import FilePictures, ListedImages, Listing
 from data.source import ArrayImages, ImageSource, SelectedImages
@@ -31,7 +32,7 @@ def open_labelled(place: str, split: str, framing: int | Framing) -> ImageSource
     Raises:
         ValueError: nothing there, or pictures without classes.
     """
-    root = Path(place).expanduser()
+    root = at_home(place)
     if place != "digits" and root.is_dir():
         for at in ("{split}", "."):
             if (found := class_folders(root, split, at=at)) is not None:
@@ -52,7 +53,7 @@ def open_reference(place: str, split: str, framing: int | Framing) -> ImageSourc
     Raises:
         ValueError: as ``open_labelled``.
     """
-    root = Path(place).expanduser()
+    root = at_home(place)
     for folder in (root / split, root):
         found = (
             sorted(p for p in folder.iterdir() if p.suffix[1:].lower() in IMAGE_EXTENSIONS) if folder.is_dir() else []

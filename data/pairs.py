@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from data.captioned import captioned
@@ -11,11 +9,13 @@ from data.catalog import open_images
 from data.embedding_source import EmbeddingSource, SelectedEmbeddings
 from data.embeddings import FORMATS, EmbeddingShards
 from data.framing import Framing
+from data.home import at_home
 from data.manifest import read_manifest
 from data.parquet_npy import ParquetNpy
 from data.parquet_npy_layout import is_parquet_npy
 from data.plan import sample_indices
 from data.reading import Reading
+from data.shards import names_shards
 from data.source import ImageSource, SelectedImages
 
 Pairs = EmbeddingSource | ImageSource
@@ -50,7 +50,7 @@ def open_pairs(
     Raises:
         ValueError: nothing there, or not what it should be.
     """
-    folder = Path(where).expanduser()
+    folder = at_home(where)
     shards = any(read_manifest(folder, form) for form in FORMATS)
     if normalise and not is_parquet_npy(folder):
         raise ValueError(f"'{where}' is no parquet_npy folder; normalise only serves those")
@@ -58,7 +58,7 @@ def open_pairs(
         return EmbeddingShards(folder, values=values)
     if is_parquet_npy(folder):
         return ParquetNpy(folder, normalise=normalise, values=values, in_memory=in_memory)
-    named = where == "digits" or bool(folder.suffix) or "{" in where or ":" in where
+    named = where == "digits" or ":" in where or names_shards(where)
     splits = (*folder.glob("nshards.txt"), *folder.glob("*/nshards.txt")) if folder.is_dir() else ()
     if not named and not splits:
         kinds = "embedding shards (index.json), parquet_npy (img_emb, metadata), pictures (<split>/nshards.txt)"

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from data.addresses import shown
 from data.cache_folder import cache_folder, locked, name_in_cache
 from data.download import FetchError, Reader, remote_file, with_retries
+from data.home import at_home
 from data.tars import ShardError
 
 GIB = 2**30
@@ -31,7 +32,7 @@ class ShardCache:
     """
 
     def __init__(self, folder: Path | str | None = None, *, limit: int = int(DEFAULT_GIB * GIB)) -> None:
-        self.root = Path(folder).expanduser() if folder else cache_folder()
+        self.root = at_home(folder) if folder else cache_folder()
         self.folder, self.limit = self.root / "shards", limit
 
     def path_of(self, url: str) -> Path:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from data.addresses import check_address, check_next, file_name, is_address, shown, sibling
 from data.faults import refuse_faults
+from data.home import at_home
 from data.remote import small_file
 from data.shard_cache import ShardCache
 
@@ -36,7 +37,7 @@ def shards_of_list(place: str, cache: ShardCache) -> list[str]:
         if file is None:
             raise ValueError(f"no list '{shown(place)}' that can be read; check the address")
     else:
-        file = Path(place).expanduser()
+        file = at_home(place)
         if not file.is_file():
             raise ValueError(f"no list '{place}'; check the path")
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -70,7 +71,7 @@ def _entry(name: str, place: str) -> str:
         if name.startswith("/"):
             raise ValueError(f"'{name[:60]}' is a path of another machine")
         return sibling(place, name)
-    path = Path(place).expanduser().parent / Path(name)
+    path = at_home(place).parent / Path(name)
     if not path.is_file():
         raise ValueError(f"no file '{path}'")
     return str(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data.addresses import check_address, is_address, shown
+from data.home import at_home
 from data.manifest import describe, new_folder, write_manifest, write_text
 from data.progress import track
 from data.shard_index import FORMAT
@@ -17,21 +18,27 @@ from data.tars import ShardError, members
 
 
 def expand(shards: str) -> list[str]:
-    """The paths or addresses that a brace expression or a clip_benchmark split folder names, in its order.
+    """Return the paths or addresses that a pattern or a clip_benchmark split folder names.
+
+    A file that is itself called so is that file, whatever its name holds. Braces keep their order; the files that
+    ``*``, ``?`` and ``[…]`` match are sorted by name.
 
     Args:
-        shards: ``train-{0000..1023}.tar``, ``https://host/train-{0000..1023}.tar`` (s3, gs and file alike), or a folder
-            with ``nshards.txt``, ``0.tar``, ...
+        shards: ``train-{0000..1023}.tar``, ``train-*.tar``, ``https://host/train-{0000..1023}.tar`` (s3, gs and file
+            alike), or a folder with ``nshards.txt``, ``0.tar``, ...
 
     Raises:
-        ValueError: an address that is refused, a missing file, or a missing or wrong ``nshards.txt``.
+        ValueError: an address that is refused, a missing file, a pattern that matches none, or a missing or wrong
+            ``nshards.txt``.
     """
     from braceexpand import braceexpand
 
     if not shards.strip():
         raise ValueError("no shards named; give a folder or an expression like 'train-{0000..0009}.tar'")
-    if not is_address(shards) and Path(shards).expanduser().is_dir():
-        return _split_folder(Path(shards).expanduser())
+    if not is_address(shards) and at_home(shards).is_dir():
+        return _split_folder(at_home(shards))
+    if not is_address(shards) and at_home(shards).is_file():
+        return [str(at_home(shards))]
     try:
         places = list(braceexpand(shards))
     except ValueError as error:
@@ -39,8 +46,10 @@ def expand(shards: str) -> list[str]:
     if is_address(shards):
         for url in places:
             check_address(url)
+            if "*" in shown(url):
+                raise ValueError(f"'{shown(url)}': only files here are found by *; name them as {{0000..1023}}")
     else:
-        places = [str(Path(path).expanduser()) for path in places]
+        places = [path for place in places for path in _matches(str(at_home(place)))]
         missing = [path for path in places if not Path(path).is_file()]
         if missing:
             count = f" ({len(missing)} of {len(places)} are missing)" if len(places) > 1 else ""
@@ -49,6 +58,29 @@ def expand(shards: str) -> list[str]:
     if twice:
         raise ValueError(f"'{shards}' names '{twice[0]}' twice")
     return places
+
+
+def names_shards(place: str) -> bool:
+    """Whether a place reads as files of shards, by name or pattern, and not as a bare word or a folder."""
+    return bool(Path(place).suffix) or any(sign in place for sign in "{*?[") or at_home(place).is_file()
+
+
+def _matches(place: str) -> list[str]:
+    """The files that a pattern matches, sorted; a place without a pattern, or that exists, is itself.
+
+    Raises:
+        ValueError: it matches none.
+    """
+    path = Path(place)
+    if not any(sign in place for sign in "*?[") or path.exists():
+        return [place]
+    folder = next(parent for parent in path.parents if parent.is_dir())  # its own brackets are no pattern
+    found = sorted(p for p in folder.glob(str(path.relative_to(folder))) if not p.name.startswith("."))
+    files = [str(p) for p in found if p.is_file()]
+    if not files:
+        folders = f", only folders such as '{found[0]}'" if found else ""
+        raise ValueError(f"no file matches '{place}'{folders}; check the pattern")
+    return files
 
 
 def _split_folder(folder: Path) -> list[str]:

@@ -13,13 +13,14 @@ from data.parent import STARTED_BY, end_with_parent
 from launch.commands import judging, perceiving, robustifying, sweeping, training
 from launch.commands.data import data_app
 from launch.commands.selftest import selftest_app
+from launch.commands.words import CommandGroup
 from launch.errors import explain, say
 from launch.launchers.commands import launch_app
 from launch.launchers.preemption import heed_the_warning
 from launch.launchers.ranks import adopt
 from launch.models import model_app
 
-app = typer.Typer(
+app = CommandGroup(
     name="robustclip",
     no_args_is_help=True,
     add_completion=False,

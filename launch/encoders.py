@@ -88,12 +88,12 @@ def defended(clip: CLIP, said: str) -> tuple[str, ImageEncoder]:
 def _node(said: str) -> dict[str, Any]:
     if not said.lstrip().startswith("{"):
         return {"name": said}
-    import yaml
+    from configs.overrides import parse_overrides
 
     try:
-        node = yaml.safe_load(said)
-    except yaml.YAMLError:
-        node = None
+        node = parse_overrides("scorecard", {}, [f"defense={said}"])[0][1]
+    except ConfigError as error:
+        raise ConfigError(f"--{str(error).replace('defense=', 'defense ', 1)}") from error
     if not isinstance(node, dict) or "name" not in node:
         raise ConfigError(f"--defense {said} is no defence; say a name, or {{name: ttc, steps: 2}}")
     return node

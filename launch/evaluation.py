@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError, write_atomically
-from configs.load import load_config, override
+from configs.load import load_config
+from configs.overrides import in_full, key_of, keys_of, override, value_of
+from data.home import text_at_home
 
 
 def run_evaluation(
@@ -27,6 +29,7 @@ def run_evaluation(
     Raises:
         ConfigError: every fault of the recipe and the overrides, or the checkpoint is missing.
     """
+    overrides = in_full("evaluate", overrides)
     config = load_config("evaluate", recipe, [*overrides, *told_by(checkpoint, overrides)])
     if dry_run:
         from launch.dry_run import show_plan
@@ -58,21 +61,20 @@ def told_by(checkpoint: str, overrides: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: the file is missing.
     """
+    checkpoint = text_at_home(checkpoint)
     told = _told_alone(checkpoint, overrides)
-    head = next((text.partition("=")[2] for text in overrides if text.startswith("model.head=")), "null")
-    if head in ("", "null") or _names_encoder(overrides):
+    head = value_of(overrides, "model.head")
+    if head in (None, "", "null") or _names_encoder(overrides):
         return told
     name = f"{Path(checkpoint).stem if Path(checkpoint).is_file() else checkpoint} + {Path(head).stem}"
-    return [*(text for text in told if not text.startswith("encoder=")), override("encoder", name)]
+    return [*(text for text in told if key_of(text) != "encoder"), override("encoder", name)]
 
 
 def _told_alone(checkpoint: str, overrides: Sequence[str]) -> list[str]:
     named = checkpoint.startswith(("hf-hub:", "local-dir:", "timm/"))
     if named or not (Path(checkpoint).suffix or Path(checkpoint).exists()):
         return [override("model.name", checkpoint)]
-    if (Path(checkpoint) / "open_clip_config.json").is_file() and not any(
-        t.startswith("model.name=") for t in overrides
-    ):
+    if (Path(checkpoint) / "open_clip_config.json").is_file() and "model.name" not in keys_of(overrides):
         told = [override("model.name", f"local-dir:{Path(checkpoint).resolve()}")]
         return [*told, *([] if _names_encoder(overrides) else [override("encoder", Path(checkpoint).resolve().name)])]
     if not Path(checkpoint).exists():
@@ -84,7 +86,7 @@ def _told_alone(checkpoint: str, overrides: Sequence[str]) -> list[str]:
 
 
 def _names_encoder(overrides: Sequence[str]) -> bool:
-    return any(text.startswith("encoder=") for text in overrides)
+    return "encoder" in keys_of(overrides)
 
 
 def part_of(shard: str) -> tuple[int, int, bool]:

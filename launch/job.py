@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.load import load_config, read_recipe
+from configs.overrides import in_full, keys_of
 from launch.launchers.ranks import open_agreed_run, rank_of
 
 NOT_SAID = "not-said"
@@ -28,7 +29,7 @@ def run_job(
         ConfigError: every fault of the recipe and the overrides.
         ValueError: model, data or devices are not to be had.
     """
-    name = Path(recipe).stem
+    name, overrides = Path(recipe).stem, in_full(kind, overrides)
     if dry_run:
         from launch.dry_run import show_plan
 
@@ -46,7 +47,7 @@ def _told_later(kind: str, recipe: str, overrides: Sequence[str]) -> list[str]:
     data = recipes.get("data") or {}
     later = [] if kind == "evaluate" or data.get("shards") not in (None, "???") else ["data.shards"]
     later += ["init"] if recipes.get("init") == "???" else []
-    said = [text.partition("=")[0] for text in overrides]
+    said = keys_of(overrides)
     return [*overrides, *(f"{key}={NOT_SAID}" for key in later if key not in said)]
 
 

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-model_app = typer.Typer(no_args_is_help=True, help="Weights of others, and of trainings, become files of ours.")
+from launch.commands.words import CommandGroup
+
+model_app = CommandGroup(no_args_is_help=True, help="Weights of others, and of trainings, become files of ours.")
 
 
 @model_app.command("convert-prior")

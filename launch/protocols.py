@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError, write_atomically
-from configs.load import override, plain, recipe_names
+from configs.load import plain, recipe_names
+from configs.overrides import in_full, keys_of, override
 from configs.protocol import load_protocol, name_of
 from configs.schema import ProtocolConfig
 from eval.protocols.places import Places, find_places
@@ -43,6 +44,7 @@ def run_protocol(
     Raises:
         ConfigError: every fault of protocol, overrides, model and sets, one a line, before anything is judged.
     """
+    overrides = in_full("protocol", overrides)
     config = load_protocol(name, [*_base(checkpoint, name, overrides), *overrides, *told_by(checkpoint, overrides)])
     record, steps = _prepared(name, config)
     if dry_run:
@@ -116,7 +118,7 @@ def _model_faults(config: ProtocolConfig) -> list[str]:
 
 def _base(checkpoint: str, name: str, overrides: Sequence[str]) -> list[str]:
     """What need not be said: the base that a checkpoint names, or else the protocol's."""
-    said = {text.partition("=")[0] for text in overrides}
+    said = keys_of(overrides)
     if "model.name" in said:
         return []
     base: dict[str, str] = {}

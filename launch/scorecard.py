@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.files import ConfigError
-from configs.load import load_config, override
+from configs.load import load_config
+from configs.overrides import in_full, keys_of, override
 from launch.evaluation import told_by
 
 TINY = "tiny"
@@ -36,6 +37,7 @@ def run_scorecard(
         ConfigError: every fault of the recipe and the overrides, one a line.
         ValueError: model, data or defence cannot be had.
     """
+    overrides = in_full("scorecard", overrides)
     config = load_config("scorecard", budget, [*_defaults(model, overrides), *overrides, *told_by(model, overrides)])
     if dry_run:
         from launch.dry_run import show_plan
@@ -63,7 +65,7 @@ def run_scorecard(
 
 def _defaults(model: str, overrides: Sequence[str]) -> list[str]:
     """What need not be said: a checkpoint knows its model, and the embedded model its data."""
-    said = {text.partition("=")[0] for text in overrides}
+    said = keys_of(overrides)
     name, told = model, []
     folder = Path(model).is_dir() and not (Path(model) / "open_clip_config.json").is_file()
     if Path(model).is_file() or folder:

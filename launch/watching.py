@@ -12,8 +12,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from configs.evaluation import evaluation_config, judged_while_training
+from configs.family import put
 from configs.files import ConfigError
-from configs.load import check_config, config_hash, parse_overrides, plain, put, read_recipe, same_config, to_yaml
+from configs.load import check_config, config_hash, plain, read_recipe, same_config, to_yaml
+from configs.overrides import parse_overrides
 from configs.schema import EvaluateConfig, FinetuneConfig
 from configs.yaml_file import read_yaml
 
@@ -88,7 +90,7 @@ def evaluation_of(run: Path, training: FinetuneConfig, recipe: str | None, overr
     if recipe is None and own is None:
         raise ConfigError(f"{run} names no evaluation; name one, such as robustclip watch {run} checkpoint")
     said = read_recipe("evaluate", recipe) if recipe is not None else plain(own)
-    for path, value in parse_overrides(overrides):
+    for path, value in parse_overrides("evaluate", said, overrides):
         put(said, path, value)
     return check_config("evaluate", {**said, "model": plain(training.model)})
 

@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 
 from configs.files import write_atomically
-from configs.load import load_config, override
+from configs.load import load_config
+from configs.overrides import override
 from eval.evaluate import evaluate_checkpoint
 from eval.report import build_report
 from eval.results import read_results, write_csv, write_results

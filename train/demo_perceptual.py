@@ -12,7 +12,8 @@ from rich.console import Console
 from torch import Tensor
 
 from configs.files import write_atomically
-from configs.load import load_config, override
+from configs.load import load_config
+from configs.overrides import override
 from data.sample import CLASSES, TEMPLATES, digits
 from eval.evaluate import evaluate_checkpoint, load_model
 from eval.pages.perceiving import Perceived, build_perceiving, lead

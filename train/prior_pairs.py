@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError
 from configs.schema import PriorConfig
+from data.home import at_home
 from data.manifest import MANIFEST
 from data.pairs import Pairs, hold_out, open_pairs
 from data.parquet_npy_layout import is_parquet_npy
@@ -68,7 +68,7 @@ def prior_pairs(config: PriorConfig) -> PriorPairs:
 
 
 def _open(config: PriorConfig, where: str) -> Pairs:
-    data, model, folder = config.data, config.model, Path(where).expanduser()
+    data, model, folder = config.data, config.model, at_home(where)
     framing = None
     if not ((folder / MANIFEST).is_file() or is_parquet_npy(folder)):  # pictures: what size they are to have
         if model is None:

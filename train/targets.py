@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from configs.schema import FinetuneConfig
 from data.batches import collate_images
+from data.home import at_home
 from data.images import ShardImages
 from data.plan import sample_indices
 from data.source import ImageSource, SelectedImages
@@ -47,7 +47,7 @@ class FrozenTargets(Callback):
     def __init__(self, source: TargetedImages, encoder: ImageEncoder, config: FinetuneConfig, /) -> None:
         assert config.data.targets is not None
         self.source, self.encoder, self.config = source, encoder, config
-        self.folder = Path(config.data.targets).expanduser()
+        self.folder = at_home(config.data.targets)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Make what is missing, open and compare."""

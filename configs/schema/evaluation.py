@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from configs.schema.parts import MISSING, ModelConfig, ThreatConfig
+from configs.schema.ranges import Amount, Count, File, Positive, Range, Seed
 from configs.schema.tasks import FilteringConfig, NeighboursConfig, RetrievalConfig
+from modules.units import Pixels
 
 CascadeName = Literal["none", "view", "all"]
 
@@ -70,11 +72,11 @@ class TaskConfig:
     dataset: str | None = None
     split: str = "test"
     tune_split: str = "tune"
-    limit: int | None = None
-    ids: str | None = None
-    first: int | None = None
+    limit: Count | None = None
+    ids: File | None = None
+    first: Count | None = None
     templates: list[str] | None = None
-    logit_scale: float | None = None
+    logit_scale: Positive | None = None
     allow_count_mismatch: bool = False
     choice: ChoiceConfig | None = None
     retrieval: RetrievalConfig | None = None
@@ -93,7 +95,7 @@ class CurveConfig:
         defenses: names of some of the recipe's defences.
     """
 
-    eps: list[float] = field(default_factory=list)
+    eps: list[Pixels] = field(default_factory=list)
     attack: str = ""
     defenses: list[str] = field(default_factory=list)
 
@@ -160,21 +162,21 @@ class EvaluateConfig:
     attacks: dict[str, Any] = field(default_factory=dict)
     views: list[ViewName] = field(default_factory=lambda: list(get_args(ViewName)))
     eot_draws: int = 4
-    score_draws: int = 5
+    score_draws: Count = 5
     cascade: CascadeName = "none"
     stop_width: float = 0.0
     curve: CurveConfig = field(default_factory=CurveConfig)
     inversion: InversionConfig | None = None
-    prior: str | None = None
+    prior: File | None = None
     allow_mismatch: bool = False
     blank_prompt: str = "a photo of a."
     encoder: str = "CLIP"
-    batch_size: int = 256
-    examples: int = 8
-    watch: int = 16
+    batch_size: Count = 256
+    examples: Amount = 8
+    watch: Amount = 16
     protocol: str = ""
     device: str = "auto"
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass
@@ -191,7 +193,7 @@ class StrengthConfig:
     """
 
     attack: dict[str, Any] = field(default_factory=dict)
-    limit: int = 64
+    limit: Count = 64
     eps: list[float] = field(default_factory=list)
     steps: list[int] = field(default_factory=list)
     restarts: list[int] = field(default_factory=list)
@@ -209,10 +211,10 @@ class CertifyConfig:
         alpha: probability that a certificate is wrong.
     """
 
-    limit: int = 0
-    picks: int = 100
-    looks: int = 1000
-    alpha: float = 0.001
+    limit: Amount = 0
+    picks: Count = 100
+    looks: Count = 1000
+    alpha: Annotated[float, Range(above=0, most=0.5)] = 0.001
 
 
 @dataclass
@@ -245,18 +247,18 @@ class ScorecardConfig:
     attacks: dict[str, Any] = field(default_factory=dict)
     views: list[ViewName] = field(default_factory=lambda: list(get_args(ViewName)))
     eot_draws: int = 0
-    score_draws: int = 5
+    score_draws: Count = 5
     cascade: CascadeName = "view"
     stop_width: float = 0.0
-    fewer: int = 0
+    fewer: Amount = 0
     strength: StrengthConfig = field(default_factory=StrengthConfig)
     certify: CertifyConfig = field(default_factory=CertifyConfig)
-    probes: int = 16
-    prior: str | None = None
+    probes: Count = 16
+    prior: File | None = None
     allow_mismatch: bool = False
     blank_prompt: str = "a photo of a."
     encoder: str = "CLIP"
-    batch_size: int = 64
-    examples: int = 6
+    batch_size: Count = 64
+    examples: Amount = 6
     device: str = "auto"
-    seed: int = 0
+    seed: Seed = 0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from configs.schema.ranges import Amount, Count, File, Positive, Range, Share
+from modules.units import Pixels
 
 MISSING: Any = "???"
 
@@ -23,12 +26,12 @@ class ModelConfig:
             behind it, which no text is near to.
     """
 
-    name: str = MISSING
-    pretrained: str = ""
-    checkpoint: str | None = None
-    image_size: int | None = None
+    name: File = MISSING
+    pretrained: File = ""
+    checkpoint: File | None = None
+    image_size: Count | None = None
     unrelated: bool = False
-    head: str | None = None
+    head: File | None = None
 
 
 @dataclass
@@ -36,7 +39,7 @@ class ThreatConfig:
     """The ball: ``norm`` and ``eps`` in [0, 1] pixels (``${px:4}`` is 4/255)."""
 
     norm: Literal["linf", "l2", "l1"] = "linf"
-    eps: float = MISSING
+    eps: Pixels = MISSING
 
 
 @dataclass
@@ -58,8 +61,9 @@ class DataConfig:
     """Where samples come from.
 
     Attributes:
-        shards: ``digits``, a folder in clip_benchmark's layout, tars such as ``train-{0000..1023}.tar``, or such tars
-            elsewhere, ``https://host/train-{0000..1023}.tar``, ``s3://``, ``gs://``, fetched as needed.
+        shards: ``digits``, a folder in clip_benchmark's layout, tars such as ``train-{0000..1023}.tar`` or
+            ``train-*.tar``, or tars elsewhere, ``https://host/train-{0000..1023}.tar``, ``s3://``, ``gs://``, fetched as
+            needed.
         split: of a set that has several.
         batch_size: over all processes.
         workers: reading processes per training process.
@@ -74,13 +78,13 @@ class DataConfig:
 
     shards: str = MISSING
     split: str = "train"
-    batch_size: int = 128
-    workers: int = 4
+    batch_size: Count = 128
+    workers: Amount = 4
     skip_bad: bool = False
-    max_bad: float = 0.01
+    max_bad: Share = 0.01
     order: Literal["samples", "shards"] | None = None
-    window: int = 8
-    cache: float = 100.0
+    window: Count = 8
+    cache: Positive = 100.0
     cache_dir: str | None = None
 
 
@@ -117,23 +121,23 @@ class TrainerConfig:
 
     accelerator: str = "auto"
     devices: int | str = "auto"
-    num_nodes: int = 1
+    num_nodes: Count = 1
     strategy: str = "auto"
     precision: str = "32-true"
-    accumulate: int = 1
-    clip: float | None = None
+    accumulate: Count = 1
+    clip: Positive | None = None
     checkpointing: bool = False
     compile: bool = False
-    skips: int = 10
+    skips: Amount = 10
     spikes: float | None = None
     skip_spikes: bool = False
-    checkpoint_every: int = 1000
-    keep: int = -1
-    keep_hours: float | None = None
+    checkpoint_every: Count = 1000
+    keep: Annotated[int, Range(least=-1)] = -1
+    keep_hours: Positive | None = None
     keep_best: str | None = None
     save_async: bool = False
-    log_every: int = 10
-    peak_tflops: float | None = None
+    log_every: Count = 10
+    peak_tflops: Positive | None = None
     trackers: list[str] = field(default_factory=list)
     tracker_options: dict[str, Any] = field(default_factory=dict)
     record_samples: bool = False

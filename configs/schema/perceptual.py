@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from configs.schema.parts import MISSING, ModelConfig, OptimizerConfig, ThreatConfig, TrainerConfig
+from configs.schema.ranges import Amount, Count, Seed
 
 
 @dataclass
@@ -25,8 +26,8 @@ class TripletDataConfig:
     split: str = "train"
     framing: Literal["crop", "squash"] = "squash"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    batch_size: int = 32
-    workers: int = 4
+    batch_size: Count = 32
+    workers: Amount = 4
 
 
 def _published() -> OptimizerConfig:
@@ -61,4 +62,4 @@ class PerceptualConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     encoder: str = "perceptual"
     evaluation: dict[str, Any] | None = None
-    seed: int = 0
+    seed: Seed = 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from configs.schema.parts import MISSING, DataConfig, ModelConfig, OptimizerConfig, TrainerConfig
+from configs.schema.ranges import Amount, Count, File, Positive, Range, Seed, Share
 
 
 @dataclass
@@ -70,15 +71,15 @@ class PriorDataConfig:
     validation: int | str = 0
     tokens: bool = True
     skip_bad: bool = False
-    max_bad: float = 0.01
+    max_bad: Share = 0.01
     order: Literal["samples", "shards"] | None = None
-    window: int = 8
-    cache: float = 100.0
+    window: Count = 8
+    cache: Positive = 100.0
     cache_dir: str | None = None
     normalise: bool = False
     same_encoder: bool = False
-    batch_size: int = 256
-    workers: int = 0
+    batch_size: Count = 256
+    workers: Amount = 0
 
 
 @dataclass
@@ -92,10 +93,10 @@ class ValidationConfig:
         bins: parts of the timesteps whose denoising loss is measured.
     """
 
-    every: int = 1000
-    batch_size: int = 128
-    sample_steps: int = 64
-    bins: int = 10
+    every: Count = 1000
+    batch_size: Count = 128
+    sample_steps: Annotated[int, Range(least=2)] = 64
+    bins: Count = 10
 
 
 @dataclass
@@ -109,7 +110,7 @@ class PriorConfig:
     """
 
     model: ModelConfig | None = None
-    init: str | None = None
+    init: File | None = None
     network: NetworkConfig | None = None
     diffusion: DiffusionConfig | None = None
     ema: EMAConfig = field(default_factory=EMAConfig)
@@ -117,7 +118,7 @@ class PriorConfig:
     data: PriorDataConfig = field(default_factory=PriorDataConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from configs.schema.evaluation import ViewName
 from configs.schema.parts import MISSING, ModelConfig
+from configs.schema.ranges import Count, File, Positive, Seed
+from modules.units import Pixels
 
 
 @dataclass
@@ -25,8 +27,8 @@ class ProtocolSetConfig:
     dataset: str = MISSING
     attacks: dict[str, Any] | None = None
     shards: str | None = None
-    ids: str | None = None
-    first: int | None = None
+    ids: File | None = None
+    first: Count | None = None
     templates: list[str] | None = None
 
 
@@ -47,11 +49,11 @@ class ProtocolPartConfig:
 
     sets: dict[str, ProtocolSetConfig] = field(default_factory=dict)
     norm: Literal["linf", "l2", "l1"] = "linf"
-    eps: list[float] = field(default_factory=list)
-    first: int | None = None
-    limit: int | None = None
-    attacked: int | None = None
-    logit_scale: float | None = None
+    eps: list[Pixels] = field(default_factory=list)
+    first: Count | None = None
+    limit: Count | None = None
+    attacked: Count | None = None
+    logit_scale: Positive | None = None
     average: bool = False
 
 
@@ -68,12 +70,12 @@ class AdaptiveConfig:
         probes: images on which gradients and values are examined.
     """
 
-    limit: int = 500
+    limit: Count = 500
     attacks: dict[str, Any] = field(default_factory=dict)
     views: list[ViewName] = field(default_factory=list)
     eot_draws: int = 20
-    score_draws: int = 5
-    probes: int = 16
+    score_draws: Count = 5
+    probes: Count = 16
 
 
 @dataclass
@@ -124,7 +126,7 @@ class ProtocolConfig:
     attacks: dict[str, Any] = field(default_factory=dict)
     views: list[ViewName] = field(default_factory=list)
     eot_draws: int = 20
-    score_draws: int = 5
+    score_draws: Count = 5
     adaptive: AdaptiveConfig = field(default_factory=AdaptiveConfig)
     systems: dict[str, list[str]] = field(default_factory=dict)
     precision: str = ""
@@ -133,16 +135,16 @@ class ProtocolConfig:
     templates: str = ""
     differs: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    seed: int = 0
-    prior: str | None = None
+    seed: Seed = 0
+    prior: File | None = None
     allow_mismatch: bool = False
     blank_prompt: str = "a photo of a."
-    data: str | None = None
-    ids: str | None = None
+    data: File | None = None
+    ids: File | None = None
     only: Any = None
     skip_missing: bool = False
     allow_count_mismatch: bool = False
     system: str | None = None
     encoder: str = "CLIP"
-    batch_size: int = 64
+    batch_size: Count = 64
     device: str = "auto"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from configs.schema.parts import DataConfig, ModelConfig, OptimizerConfig, ThreatConfig, TrainerConfig
+from configs.schema.ranges import Count, Seed
 
 
 @dataclass
@@ -22,7 +23,7 @@ class FinetuneDataConfig(DataConfig):
 
     targets: str | None = None
     stream: bool = False
-    buffer: int = 1000
+    buffer: Count = 1000
 
 
 @dataclass
@@ -46,7 +47,7 @@ class FinetuneConfig:
     encoder: str = "R-CLIP_F"
     train_template: str = "This is a photo of a {}"
     evaluation: dict[str, Any] | None = None
-    seed: int = 0
+    seed: Seed = 0
 
 
 @dataclass
@@ -56,4 +57,4 @@ class PretrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    seed: int = 0
+    seed: Seed = 0

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from configs.schema.evaluation import CascadeName, ViewName
 from configs.schema.parts import MISSING, ModelConfig, ThreatConfig
+from configs.schema.ranges import Amount, Count, File, Seed, Share
 
 
 @dataclass
@@ -26,7 +27,7 @@ class TuneDataConfig:
     split: str = "test"
     tune_split: str = "tune"
     tune_shards: str | None = None
-    ids: str | None = None
+    ids: File | None = None
     templates: list[str] | None = None
 
 
@@ -40,7 +41,7 @@ class RungConfig:
         keep: the best settings that go on; the last rung keeps the winner.
     """
 
-    limit: int | None = None
+    limit: Count | None = None
     attacks: dict[str, Any] = field(default_factory=dict)
     keep: int = 1
 
@@ -54,7 +55,7 @@ class JudgedConfig:
         attacks: by name.
     """
 
-    limit: int | None = None
+    limit: Count | None = None
     attacks: dict[str, Any] = field(default_factory=dict)
 
 
@@ -87,19 +88,19 @@ class TuneConfig:
     data: TuneDataConfig = field(default_factory=TuneDataConfig)
     defense: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
-    trials: int = 0
+    trials: Amount = 0
     rungs: dict[str, RungConfig] = field(default_factory=dict)
     report: JudgedConfig = field(default_factory=JudgedConfig)
-    max_clean_drop: float = 0.05
+    max_clean_drop: Share = 0.05
     views: list[ViewName] = field(default_factory=lambda: list(get_args(ViewName)))
     eot_draws: int = 4
-    score_draws: int = 5
+    score_draws: Count = 5
     cascade: CascadeName = "all"
-    prior: str | None = None
+    prior: File | None = None
     allow_mismatch: bool = False
     blank_prompt: str = "a photo of a."
     encoder: str = "CLIP"
-    batch_size: int = 64
-    examples: int = 0
+    batch_size: Count = 64
+    examples: Amount = 0
     device: str = "auto"
-    seed: int = 0
+    seed: Seed = 0

@@ -11,6 +11,7 @@ from data.benchmarks.entry import Entry
 from data.benchmarks.texts import digest, identities
 from data.catalog import CLASS_FILE, TEMPLATE_FILE, locate, read_classes, read_templates
 from data.framing import Framing
+from data.home import at_home
 from data.images import ShardImages
 from data.layouts.listing import ListedImages, Listing
 from data.layouts.reading import read_layout
@@ -60,7 +61,7 @@ def find(entry: Entry, where: str, framing: Framing) -> Found:
     Raises:
         ValueError: nothing there, or not as the entry's data set is laid out.
     """
-    root = Path(where).expanduser()
+    root = at_home(where)
     if SHARDS in dict(entry.layouts) and _is_shards(where, root, _shard_split(entry)):
         return _in_shards(entry, where, framing)
     if not root.is_dir():

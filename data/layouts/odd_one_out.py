@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data.home import at_home
 from data.layouts.listing import FilePictures
 from data.sample import digits
 from data.transforms import IMAGE_EXTENSIONS
@@ -39,7 +40,7 @@ def open_odd_one_out(place: str, split: str) -> Triplets:
     """
     if place == EMBEDDED_ODD:
         return _embedded(split)
-    root = Path(place).expanduser()
+    root = at_home(place)
     if not root.is_dir():
         raise ValueError(f"no folder of triplets at '{place}'; name one, or '{EMBEDDED_ODD}' for the embedded ones")
     names = SPLIT_FILES.get(split, (f"{Path(split).name}.txt",))

@@ -14,6 +14,7 @@ from PIL import Image
 
 from data.framing import Framing
 from data.galleries import Relevance
+from data.home import at_home
 from data.layouts.listing import FilePictures, ListedImages, Listing
 from data.layouts.plain_pickle import read_plain
 from data.source import ImageSource
@@ -68,7 +69,7 @@ def open_revisited(place: str, framing: int | Framing) -> Revisited:
     Raises:
         ValueError: a file is missing, or is not what it should be.
     """
-    root = Path(place).expanduser()
+    root = at_home(place)
     files = sorted([*root.glob("gnd_*.json"), *root.glob("gnd_*.pkl")])
     if not files:
         raise ValueError(f"'{place}' holds no gnd_*.pkl and no gnd_*.json, which say what is relevant to the queries")

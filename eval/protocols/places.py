@@ -13,7 +13,9 @@ from data.addresses import is_address
 from data.benchmarks.entry import Entry
 from data.benchmarks.ids import read_ids
 from data.benchmarks.registry import entries, entry
+from data.home import at_home
 from data.layouts.reading import read_layout
+from data.shards import names_shards
 from eval.tasks.benchmarks import open_task
 
 UNASKED = "not asked for"
@@ -102,20 +104,20 @@ def _ids(config: ProtocolConfig, known: Entry, one: ProtocolSetConfig) -> tuple[
     if file is None:
         return None, f"{known.id} is judged on a list of {known.ids:,} images that nobody may ship; say ids=FILE"
     try:
-        read_ids(Path(file).expanduser())
+        read_ids(at_home(file))
     except (OSError, ValueError) as error:
         return None, f"ids={file} cannot be read ({error})"
-    return str(Path(file).expanduser()), ""
+    return str(at_home(file)), ""
 
 
 def _where(config: ProtocolConfig, known: Entry, name: str, one: ProtocolSetConfig) -> tuple[str | None, str]:
     """The folder of a set, and why there is none."""
     if one.shards is not None:
-        there = is_address(one.shards) or "{" in one.shards or Path(one.shards).expanduser().exists()
+        there = is_address(one.shards) or names_shards(one.shards) or at_home(one.shards).exists()
         return (one.shards, "") if there else (None, f"nothing lies at {one.shards}")
     if config.data is None:
         return None, f"say data=FOLDER, or sets.{name}.shards=FOLDER; it needs {known.needs}"
-    root = Path(config.data).expanduser()
+    root = at_home(config.data)
     if not root.is_dir():
         return None, f"no folder {config.data}"
     for folder in folders_of(known, name):

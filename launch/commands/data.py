@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from launch.commands.words import CacheDir, CacheGiB, ShardsArgument
+from launch.commands.words import CacheDir, CacheGiB, CommandGroup, ShardsArgument
 
-data_app = typer.Typer(no_args_is_help=True, help="Make and inspect shards of images.")
+data_app = CommandGroup(no_args_is_help=True, help="Make and inspect shards of images.")
 
 
 @data_app.command("make")

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-selftest_app = typer.Typer(
+from launch.commands.words import CommandGroup
+
+selftest_app = CommandGroup(
     no_args_is_help=True,
     help="Prove on this machine that a training survives what happens to it; exit code 1 if it does not.",
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from configs.files import ConfigError
 from configs.load import load_config, read_recipe, recipe_names
+from configs.overrides import in_full, key_of, keys_of
 from launch.forecast.hours import hours_by_operations, hours_by_rate, peak_of
 from launch.forecast.memory import WAYS, Memory, memory_of
 from launch.forecast.shares import equal_shares
@@ -116,7 +117,7 @@ def forecast(recipe: str, words: Sequence[str], rates: Rates) -> Forecast:
         ValueError: the model cannot be built.
     """
     kind = kind_of(recipe)
-    config = load_config(kind, recipe, _whole(words))
+    config = load_config(kind, recipe, _whole(kind, words))
     _check(rates)
     nodes, devices = config.trainer.num_nodes, _devices(config.trainer.devices)
     share = equal_shares(config.data.batch_size, nodes * devices, seed=config.seed)
@@ -156,14 +157,10 @@ def kind_of(recipe: str) -> str:
     return next((kind for key, kind in telling.items() if key in said), "prior")
 
 
-def _whole(words: Sequence[str]) -> list[str]:
+def _whole(kind: str, words: Sequence[str]) -> list[str]:
     """The overrides, short names told in full; where no data is said, it makes no difference."""
-    told = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        told.append(f"{_SHORT.get(key, key)}{equals}{value}")
-    said = {word.partition("=")[0] for word in told}
-    return told if "data.shards" in said else [*told, f"data.shards={NOT_SAID}"]
+    told = in_full(kind, [f"{_SHORT.get(key_of(word), key_of(word))}{word[len(key_of(word)) :]}" for word in words])
+    return told if "data.shards" in keys_of(told) else [*told, f"data.shards={NOT_SAID}"]
 
 
 def _devices(said: int | str) -> int:

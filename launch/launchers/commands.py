@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from launch.commands.words import CommandGroup
+
 if TYPE_CHECKING:
     from launch.launchers.job import Job
 
-launch_app = typer.Typer(
+launch_app = CommandGroup(
     no_args_is_help=True,
     help=(
         "Start a job on one process or thousands; --dry-run shows the exact command or script.\n\n"

@@ -10,6 +10,7 @@ from typing import Any
 
 from configs.files import ConfigError
 from configs.load import load_config
+from configs.overrides import in_full, key_of
 from launch.launchers.job import KINDS, Job, own_program
 
 _SET_HERE = ("trainer.devices", "trainer.num_nodes")
@@ -58,7 +59,7 @@ def _counts(nodes: int, devices: int) -> list[tuple[str, int]]:
 
 
 def _is_set_here(word: str) -> bool:
-    return word.partition("=")[0] in _SET_HERE
+    return key_of(word) in _SET_HERE
 
 
 def _config(kind: str, words: Sequence[str]) -> Any:
@@ -72,7 +73,8 @@ def _config(kind: str, words: Sequence[str]) -> Any:
         return load_config(kind, words[0], words[1:])
     from launch.evaluation import told_by
 
-    return load_config(kind, words[1], [*words[2:], *told_by(words[0], words[2:])])
+    overrides = in_full(kind, words[2:])
+    return load_config(kind, words[1], [*overrides, *told_by(words[0], overrides)])
 
 
 def _sharing_faults(kind: str, config: Any, nodes: int, devices: int) -> list[str]:

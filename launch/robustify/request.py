@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from configs.family import put
+from configs.fields import overlaid
 from configs.files import ConfigError
-from configs.load import check_config, load_config, override, parse_overrides, put
+from configs.load import check_config, read_recipe
+from configs.overrides import in_full, keys_of, override, parse_overrides, value_of
 from configs.schema import FinetuneConfig, ScorecardConfig
+from data.home import at_home
 from launch.robustify.tuned import Tuned, shortened, tuned_recipe
-from launch.shorts import told_in_full
 
 TINY = "tiny"
 BUDGETS = ("quick", "standard", "thorough")
 _SCORECARD = "scorecard."
-_IMAGES = ("data", "data.shards")
-"""Keys of a scorecard that say which images it judges by."""
 _LITTLE = (
     "data.limit=96",
     "attacks.apgd_ce.steps=20",
@@ -118,43 +120,29 @@ def _tag_of(words: Sequence[str]) -> tuple[str | None, list[str]]:
 def _told(name: str, words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Overrides of the training and of the scorecards; the embedded model knows its data."""
     faults: list[str] = []
-    training: list[str] = []
-    judging: list[str] = []
-    for word in words:
-        key, _, value = word.partition("=")
-        try:
-            if key == "test":
-                judging.append(override("data.shards", value))
-            elif key.startswith(_SCORECARD):
-                judging.append(told_in_full(word.removeprefix(_SCORECARD)))
-            else:
-                training.append(told_in_full(word))
-        except ConfigError as error:
-            faults.append(str(error))
-    if name == TINY and not _value(training, "data.shards"):
+    own = [word.removeprefix(_SCORECARD) for word in words if word.startswith(_SCORECARD)]
+    test = [f"data.shards={word.partition('=')[2]}" for word in words if word.startswith("test=")]
+    judging = in_full("scorecard", [*own, *test])
+    training = in_full("finetune", [word for word in words if not word.startswith((_SCORECARD, "test="))])
+    if name == TINY and not value_of(training, "data.shards"):
         training.append("data.shards=digits")
-    data = _value(training, "data.shards")
+    data = value_of(training, "data.shards")
     if not data:
         faults.append("data is missing; say data=SHARDS, the images to train on")
-    if not any(word.partition("=")[0] in _IMAGES for word in judging):
-        if data != "digits" and not (data and (Path(data) / "test").is_dir()):
+    if not keys_of(judging) & {"data", "data.shards"}:
+        if data != "digits" and not (data and (at_home(data) / "test").is_dir()):
             faults.append("test is missing; say test=FOLDER, labelled images to judge base and result by")
-        judging.insert(0, override("data.shards", data))
+        judging.insert(0, override("data.shards", data or ""))
     if faults:
         raise ConfigError("\n".join(faults))
     return training, judging
 
 
-def _value(words: Sequence[str], key: str) -> str:
-    return next((word.partition("=")[2].strip("'\"") for word in words if word.startswith(f"{key}=")), "")
-
-
 def _tuned(name: str, tag: str | None, words: Sequence[str], quick: bool) -> Tuned:
     """The recipe with everything that was said put into it."""
-    values = {".".join(path): value for path, value in parse_overrides(words)}
+    values = {".".join(path): value for path, value in parse_overrides("finetune", {}, words)}
     tag = tag if tag is not None else values.get("model.pretrained")
-    eps = values.get("threat.eps", "${px:4}")
-    radius = float(eps[5:-1]) if isinstance(eps, str) and eps.startswith("${px:") else 255 * _number(eps)
+    radius = _levels(values.get("threat.eps", "${px:4}"))
     tuned = tuned_recipe(name, tag, objective=str(values.get("objective.name", "fare")), eps=round(radius, 6))
     if not (tuned.said["model"].get("pretrained") or ":" in name or name == TINY):
         tuned.said["model"]["pretrained"] = _only_tag(name)
@@ -166,9 +154,18 @@ def _tuned(name: str, tag: str | None, words: Sequence[str], quick: bool) -> Tun
         raise ConfigError("\n".join(faults))
     if quick or (isinstance(steps, int) and "optimizer.warmup_steps" not in values):
         tuned.ours.extend(shortened(tuned.said, steps if isinstance(steps, int) else None))
-    for path, value in parse_overrides(words):
+    for path, value in parse_overrides("finetune", tuned.said, words):
         put(tuned.said, path, value)
     return tuned
+
+
+def _levels(eps: Any) -> float:
+    """A radius of an override, in 1/255."""
+    if isinstance(eps, str) and (found := re.fullmatch(r"\$\{px:\s*([\d.]+)\s*\}", eps)):
+        return float(found[1])
+    if isinstance(eps, int | float) and not isinstance(eps, bool):
+        return 255 * float(eps)
+    raise ConfigError(f"threat.eps={eps}: a radius is a number such as 4, 4/255 or 0.0157")
 
 
 def _only_tag(name: str) -> str:
@@ -177,12 +174,6 @@ def _only_tag(name: str) -> str:
     if len(tags) == 1:
         return tags[0]
     raise ConfigError(f"{name} has several weights; say which: {', '.join(tags)}")
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    raise ConfigError(f"threat.eps={value}: a number in [0, 1] pixels, or eps=4 in 1/255")
 
 
 def _tags(name: str) -> list[str]:
@@ -199,14 +190,13 @@ def _tags(name: str) -> list[str]:
 def _scorecard(tuned: Tuned, finetune: FinetuneConfig | None, budget: str, words: Sequence[str]) -> ScorecardConfig:
     """The scorecard of the base, on all images alike, so that base and result can be paired."""
     model = tuned.said["model"]
-    told = [
-        override(f"model.{key}", value) if isinstance(value, str) else f"model.{key}={value}"
-        for key, value in model.items()
-    ]
-    if finetune is not None:
-        told += [f"threat.norm={finetune.threat.norm}", f"threat.eps={finetune.threat.eps!r}"]
     shown = " ".join(filter(None, (model["name"], model.get("pretrained", ""))))
-    return load_config("scorecard", budget, [*told, "stop_width=0", override("encoder", shown), *words])
+    said = overlaid(read_recipe("scorecard", budget), {"model": model, "stop_width": 0, "encoder": shown})
+    if finetune is not None:
+        said["threat"] = {"norm": finetune.threat.norm, "eps": finetune.threat.eps}
+    for path, value in parse_overrides("scorecard", said, words):
+        put(said, path, value)
+    return check_config("scorecard", said)
 
 
 def _checked(build: Any) -> tuple[Any, list[str]]:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
-import yaml
-
 from configs.files import ConfigError
 from configs.load import read_recipe, recipe_names, recipe_path
+from configs.yaml_file import dump_yaml
 
 _SIZES = {"ViT-H": "fare_vit_h14_eps2", "ViT-g": "fare_vit_g14_eps2", "ViT-bigG": "fare_vit_g14_eps2"}
 """Whose steps and batch an architecture of such a size takes; the others take those of ViT-L/14."""
@@ -150,7 +149,7 @@ def recipe_text(tuned: Tuned, *, cost: str) -> str:
 
 def with_body(text: str, tuned: Tuned) -> str:
     """A written recipe whose comment stays and whose values are those of another."""
-    body = yaml.safe_dump(tuned.said, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+    body = dump_yaml(tuned.said, default_flow_style=None, width=120)
     return "\n".join([*_comment(text), body])
 
 

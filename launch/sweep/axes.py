@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from configs.files import ConfigError
-from launch.shorts import in_full
-
-_OPENING, _CLOSING = "[{(", "]})"
+from configs.overrides import full_key, split_values
 
 
 @dataclass(frozen=True)
@@ -19,13 +17,11 @@ class Axis:
     Attributes:
         key: in full.
         label: how runs are named by it.
-        shown: its values as they were typed.
-        values: as a recipe has them.
+        values: as they were typed.
     """
 
     key: str
     label: str
-    shown: tuple[str, ...]
     values: tuple[str, ...]
 
     @property
@@ -33,44 +29,13 @@ class Axis:
         """Whether it takes several values."""
         return len(self.values) > 1
 
-    @property
-    def numbers(self) -> list[float] | None:
-        """Its values as numbers in the unit in which they were typed; None where one is none."""
-        try:
-            return [float(text.removesuffix("/255")) for text in self.shown]
-        except ValueError:
-            return None
 
-
-def split_values(text: str) -> list[str]:
-    """The values between bare commas; inside brackets, braces and quotes a comma belongs to the value.
-
-    ``0,1`` are two, ``[0,1]`` is one list, ``[0],[0,1]`` are two lists, ``'a,b'`` is one text.
-
-    Raises:
-        ConfigError: brackets or quotes that do not close.
-    """
-    values, open_, quote, start = [], [], "", 0
-    for at, c in enumerate(text):
-        if quote:
-            quote = "" if c == quote else quote
-        elif c in "'\"" and (at == start or open_):  # elsewhere an apostrophe is only that
-            quote = c
-        elif c in _OPENING:
-            open_.append(c)
-        elif c in _CLOSING and open_:
-            if _OPENING.index(open_.pop()) != _CLOSING.index(c):
-                raise ConfigError(f"the brackets of {text!r} do not close as they open")
-        elif c == "," and not open_:
-            values.append(text[start:at])
-            start = at + 1
-    if quote or open_:
-        raise ConfigError(f"{quote or open_[-1]} in {text!r} does not close")
-    return [*values, text[start:]]
-
-
-def read_axes(words: Sequence[str]) -> list[Axis]:
+def read_axes(words: Sequence[str], kind: str) -> list[Axis]:
     """The keys of some words, in their order, each with its values.
+
+    Args:
+        words: key=value and key=value,value.
+        kind: of the config that they change.
 
     Raises:
         ConfigError: every word that is no key=value, value that is empty or there twice, and key that is told twice.
@@ -78,7 +43,7 @@ def read_axes(words: Sequence[str]) -> list[Axis]:
     faults, read = [], []
     for word in words:
         try:
-            read.append(_axis(word))
+            read.append(_axis(word, kind))
         except ConfigError as error:
             faults.append(str(error))
     typed: dict[str, str] = {}
@@ -90,23 +55,21 @@ def read_axes(words: Sequence[str]) -> list[Axis]:
     if faults:
         raise ConfigError("\n".join(faults))
     labels = _labels([key for key, *_ in read], {key: label for key, label, *_ in read})
-    return [Axis(key, labels[key], shown, values) for key, _, shown, values in read]
+    return [Axis(key, labels[key], values) for key, _, values in read]
 
 
-def _axis(word: str) -> tuple[str, str, tuple[str, ...], tuple[str, ...]]:
-    """Key in full, key as typed, values as typed, values in full."""
+def _axis(word: str, kind: str) -> tuple[str, str, tuple[str, ...]]:
+    """Key in full, key as typed, values as typed."""
     key, equals, text = word.partition("=")
     if not equals or not re.fullmatch(r"\w[\w-]*(\.[\w-]+)*", key):
         raise ConfigError(f"{word!r} is no key=value, nor key=value,value")
     shown = [value.strip() for value in split_values(text)]
     if len(shown) > 1 and "" in shown:
         raise ConfigError(f"{word} has an empty value between its commas; leave it out, or say null")
-    told = [in_full(key, value) for value in shown]
-    values = [value for _, value in told]
-    twice = sorted({value for value in values if values.count(value) > 1}, key=values.index)
+    twice = sorted({value for value in shown if shown.count(value) > 1}, key=shown.index)
     if twice:
-        raise ConfigError(f"{word} has a value twice: {shown[values.index(twice[0])]}")
-    return told[0][0], key, tuple(shown), tuple(values)
+        raise ConfigError(f"{word} has a value twice: {twice[0]}")
+    return full_key(kind, key, shown[0]), key, tuple(shown)
 
 
 def _labels(keys: Sequence[str], typed: dict[str, str]) -> dict[str, str]:

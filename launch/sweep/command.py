@@ -53,7 +53,7 @@ def run_sweep(recipe: str, words: Sequence[str], wishes: Wishes, *, command: str
     kind = kind_of(recipe, wishes.kind)
     if faults := wishes.launch.faults():
         raise ConfigError("\n".join(faults))
-    points = expand(read_axes(words))
+    points = expand(read_axes(words, kind))
     request: dict[str, Any] = {"kind": kind, "recipe": recipe, "words": list(words)}
     out = open_sweep(Path(recipe).stem, request, wishes.out)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from configs.values import pixels_of
 from eval.pages.svg import SERIES
 from eval.plots import DASHES, Series, curves
 from launch.sweep.record import Line
@@ -12,8 +13,11 @@ from launch.sweep.seeds import SEED, OverSeeds, over_seeds
 _MOST = 12  # lines in a plot
 
 
-def number_of(text: str) -> float | None:
-    """A swept value as a number, in the unit in which it was typed."""
+def number_of(text: str, *, levels: bool = False) -> float | None:
+    """A swept value as a number, as it was typed; ``levels`` counts a length in pixels in 1/255."""
+    if levels:
+        found = pixels_of(text, "linf")
+        return 255 * found if isinstance(found, float) else None
     try:
         return float(text.removesuffix("/255"))
     except ValueError:
@@ -35,15 +39,19 @@ def worst_case_plots(lines: Sequence[Line], name: str) -> list[tuple[str, str]]:
     for label in numeric_labels([line.settings for line in lines]):
         drawn = _series(over_seeds(lines), label)
         if drawn and len(drawn) <= _MOST:
-            xlabel = f"{label}, in 1/255" if label == "eps" else label
+            xlabel = f"{label}, in 1/255" if label == "eps" and _under_linf(lines) else label
             found.append((curves(drawn, f"{name}-{label.replace('.', '-')}", xlabel, "worst-case accuracy, %"), label))
     return found
+
+
+def _under_linf(lines: Sequence[Line]) -> bool:
+    return all(line.threat.startswith("ℓ∞") for line in lines)
 
 
 def _series(groups: Sequence[OverSeeds], label: str) -> list[Series]:
     points: dict[str, list[tuple[float, float, float, float]]] = {}
     for group in groups:
-        x = number_of(group.settings[label])
+        x = number_of(group.settings[label], levels=label == "eps" and _under_linf(group.lines))
         assert x is not None
         rest = ", ".join(f"{key}={value}" for key, value in group.settings.items() if key != label)
         points.setdefault(rest or "worst case", []).append((x, *_band(group)))

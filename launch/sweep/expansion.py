@@ -43,11 +43,11 @@ def expand(axes: Sequence[Axis]) -> list[Point]:
     count = prod(len(axis.values) for axis in swept)
     if count > MOST:
         raise ConfigError(f"{count:,} runs are more than {MOST:,}; sweep fewer values at once")
-    short = {axis.key: _shortened(axis.shown) for axis in swept}
+    short = {axis.key: _shortened(axis.values) for axis in swept}
     points = []
     for chosen in itertools.product(*(range(len(axis.values)) for axis in axes)):
         at = dict(zip((axis.key for axis in axes), chosen, strict=True))
-        settings = {axis.label: axis.shown[at[axis.key]] for axis in swept}
+        settings = {axis.label: axis.values[at[axis.key]] for axis in swept}
         name = ",".join(f"{axis.label}={short[axis.key][at[axis.key]]}" for axis in swept)
         words = tuple(f"{axis.key}={axis.values[at[axis.key]]}" for axis in axes)
         points.append(Point(_cut(name), settings, words))

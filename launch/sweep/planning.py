@@ -9,7 +9,8 @@ from typing import Any
 
 from configs.evaluation import evaluation_config
 from configs.files import ConfigError
-from configs.load import config_hash, load_config, override, plain, to_yaml
+from configs.load import config_hash, load_config, plain, to_yaml
+from configs.overrides import keys_of, override, value_of
 from eval.progress import Ticker
 from launch.scorecard import TINY
 from launch.sweep.expansion import Point
@@ -138,10 +139,10 @@ def _planned(kind: str, recipe: str, point: Point, out: Path) -> Planned:
 
 def _words(kind: str, point: Point) -> list[str]:
     """The overrides of a run; a model that is judged is called as its run, and the embedded one knows its data."""
-    words, said = list(point.words), {word.partition("=")[0]: word for word in point.words}
+    words, said = list(point.words), keys_of(point.words)
     if kind in ("evaluate", "scorecard") and "encoder" not in said:
         words.append(override("encoder", point.name))
-    if kind == "scorecard" and said.get("model.name") == f"model.name={TINY}" and "data.shards" not in said:
+    if kind == "scorecard" and value_of(words, "model.name") == TINY and "data.shards" not in said:
         words.append("data.shards=digits")
     return words
 

@@ -11,6 +11,7 @@ from modules.attacks.base import Attack, LabelLoss, Labels, Search, where_image
 from modules.perturb.ascent import slope
 from modules.perturb.losses import Loss, margin
 from modules.perturb.threat import Threat
+from modules.units import Pixels
 
 _BETA1, _BETA2, _TINY = 0.9, 0.999, 1e-8  # Adam's
 _INSIDE = 0.999  # how near to the walls of the box an image may start: on them tanh has no slope
@@ -86,7 +87,7 @@ class CW(Attack):
         /,
         *,
         steps: int = 100,
-        step_size: float | None = None,
+        step_size: Pixels | None = None,
         confidence: float = 0.0,
         searches: int = 6,
         random_start: bool = True,

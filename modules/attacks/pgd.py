@@ -12,6 +12,7 @@ from modules.attacks.base import Attack, LabelLoss, Labels, where_image
 from modules.perturb.ascent import ascend
 from modules.perturb.losses import LABEL_LOSSES, LabelLossName, Loss
 from modules.perturb.threat import Threat, per_image
+from modules.units import Pixels
 
 
 class PGD(Attack):
@@ -35,7 +36,7 @@ class PGD(Attack):
         /,
         *,
         steps: int = 10,
-        step_size: float = 1 / 255,
+        step_size: Pixels = 1 / 255,
         random_start: bool = True,
         keep: Literal["best", "last"] = "best",
         loss: LabelLossName = "ce",

@@ -9,6 +9,7 @@ from torch import Tensor
 from modules.defenses.base import Defense
 from modules.defenses.smooth import signs, unrolling, variant
 from modules.encoders.base import ImageEncoder
+from modules.units import Pixels
 from modules.zero_shot.head import ZeroShotHead
 
 
@@ -33,7 +34,7 @@ class AntiAdversary(Defense):
         /,
         *,
         steps: int = 2,
-        step_size: float = 0.15,
+        step_size: Pixels = 0.15,
         clip: bool = False,
     ) -> None:
         super().__init__(encoder)

@@ -13,6 +13,7 @@ from modules.defenses.smooth import opened, signs, unrolling, variant
 from modules.encoders.base import ImageEncoder
 from modules.perturb.ascent import ascend
 from modules.perturb.threat import Threat, per_image
+from modules.units import Pixels
 
 
 class CSR(Defense):
@@ -35,8 +36,8 @@ class CSR(Defense):
         encoder: ImageEncoder,
         /,
         *,
-        eps: float = 4 / 255,
-        step_size: float = 2 / 255,
+        eps: Pixels = 4 / 255,
+        step_size: Pixels = 2 / 255,
         steps: int = 3,
         tau: float = 0.85,
         radius: float = 40.0,

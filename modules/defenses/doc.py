@@ -16,6 +16,7 @@ from modules.encoders.base import ImageEncoder
 from modules.perturb.ascent import ascend
 from modules.perturb.losses import squared_l2
 from modules.perturb.threat import Threat, per_image
+from modules.units import Pixels
 
 
 def orthogonal_to(g: Tensor, random: Tensor) -> Tensor:
@@ -55,8 +56,8 @@ class DOC(Defense):
         encoder: ImageEncoder,
         /,
         *,
-        eps: float = 4 / 255,
-        step_size: float = 3 / 255,
+        eps: Pixels = 4 / 255,
+        step_size: Pixels = 3 / 255,
         steps: int = 4,
         orthogonal: float = 0.05,
         momentum: float = 0.75,

@@ -11,6 +11,7 @@ from modules.defenses.smooth import unrolling, variant
 from modules.encoders.base import ImageEncoder
 from modules.perturb.ascent import ascend
 from modules.perturb.threat import Threat
+from modules.units import Pixels
 from modules.zero_shot.head import ZeroShotHead
 
 
@@ -37,7 +38,7 @@ class ET3(Defense):
         *,
         steps: int = 2,
         step_size: float = 2.5,
-        eps: float = 5 / 255,
+        eps: Pixels = 5 / 255,
         temperature: float = 1.0,
     ) -> None:
         super().__init__(encoder)

@@ -13,6 +13,7 @@ from modules.defenses.smooth import signs, unrolling, variant
 from modules.encoders.base import ImageEncoder
 from modules.perturb.ascent import ascend
 from modules.perturb.threat import Threat
+from modules.units import Pixels
 from modules.zero_shot.head import ZeroShotHead
 
 
@@ -44,8 +45,8 @@ class HedgeDefense(Defense):
         head: ZeroShotHead,
         /,
         *,
-        eps: float = 0.031,
-        step_size: float = 0.007,
+        eps: Pixels = 0.031,
+        step_size: Pixels = 0.007,
         steps: int = 20,
         predict: Literal["sum", "final"] = "sum",
     ) -> None:

@@ -16,6 +16,7 @@ from modules.encoders.base import ImageEncoder
 from modules.perturb.ascent import ascend
 from modules.perturb.losses import squared_l2
 from modules.perturb.threat import Threat, per_image
+from modules.units import Pixels
 
 ROTATION, SHIFT, SCALE = math.radians(5.0), 0.04, 0.08  # largest rotation, shift and zoom of the augmented copy
 JITTER, BLUR, GRAIN = 0.1, 0.5, 0.02  # ours: brightness and contrast, pixels, standard deviation in [0, 1] pixels
@@ -66,7 +67,7 @@ class MAC(Defense):
         encoder: ImageEncoder,
         /,
         *,
-        eps: float = 8 / 255,
+        eps: Pixels = 8 / 255,
         steps: int = 4,
         tau: float = 0.7,
         temperature: float = 0.01,

@@ -13,6 +13,7 @@ from modules.defenses.ttc import TTC
 from modules.encoders.base import ImageEncoder
 from modules.perturb.ascent import Iterate, ascend
 from modules.perturb.losses import squared_l2
+from modules.units import Pixels
 
 
 class NAC(TTC):
@@ -38,8 +39,8 @@ class NAC(TTC):
         encoder: ImageEncoder,
         /,
         *,
-        eps: float = 4 / 255,
-        step_size: float = 1 / 255,
+        eps: Pixels = 4 / 255,
+        step_size: Pixels = 1 / 255,
         steps: int = 2,
         tau: float = 0.2,
         direction: Direction = "below",

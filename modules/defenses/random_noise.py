@@ -7,6 +7,7 @@ from torch import Tensor
 from modules.defenses.base import Defense
 from modules.encoders.base import ImageEncoder
 from modules.perturb.threat import Norm, Threat
+from modules.units import Pixels
 
 
 class RandomNoise(Defense):
@@ -20,7 +21,7 @@ class RandomNoise(Defense):
 
     random = True
 
-    def __init__(self, encoder: ImageEncoder, /, *, norm: Norm = "linf", eps: float = 4 / 255) -> None:
+    def __init__(self, encoder: ImageEncoder, /, *, norm: Norm = "linf", eps: Pixels = 4 / 255) -> None:
         super().__init__(encoder)
         self.threat = Threat(norm, eps)
 

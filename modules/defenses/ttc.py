@@ -16,6 +16,7 @@ from modules.encoders.base import ImageEncoder
 from modules.perturb.ascent import Iterate, ascend
 from modules.perturb.losses import squared_l2
 from modules.perturb.threat import Threat, per_image
+from modules.units import Pixels
 
 
 class TTC(Defense):
@@ -43,8 +44,8 @@ class TTC(Defense):
         encoder: ImageEncoder,
         /,
         *,
-        eps: float = 4 / 255,
-        step_size: float = 1 / 255,
+        eps: Pixels = 4 / 255,
+        step_size: Pixels = 1 / 255,
         steps: int = 2,
         tau: float = 0.2,
         direction: Direction = "below",

@@ -7,6 +7,7 @@ from torch import Tensor
 from modules.defenses.gates import Direction
 from modules.defenses.ttc import TTC
 from modules.encoders.base import ImageEncoder
+from modules.units import Pixels
 
 
 class TTCOriginal(TTC):
@@ -33,8 +34,8 @@ class TTCOriginal(TTC):
         original: ImageEncoder,
         /,
         *,
-        eps: float = 4 / 255,
-        step_size: float = 1 / 255,
+        eps: Pixels = 4 / 255,
+        step_size: Pixels = 1 / 255,
         steps: int = 2,
         tau: float = 0.2,
         direction: Direction = "below",

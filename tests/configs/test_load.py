@@ -12,7 +12,7 @@ import yaml
 
 from configs.families import ATTACKS
 from configs.files import ConfigError, write_atomically
-from configs.load import config_hash, load_config, parse_overrides, plain, recipe_names, to_yaml
+from configs.load import config_hash, load_config, plain, recipe_names, to_yaml
 from configs.scorecard import evaluation_of
 
 FARE = "fare_tiny_eps4"
@@ -137,19 +137,6 @@ def test_unknown_recipes_suggest_what_is_near() -> None:
     assert {"prior_tiny", "prior_vit_b32", "prior_vit_l14"} < set(recipe_names("prior"))
 
 
-@pytest.mark.parametrize("text", ["steps", "=3", "a b=3", "-x=1"])
-def test_what_is_no_override_is_told(text: str) -> None:
-    with pytest.raises(ConfigError, match="key=value"):
-        parse_overrides([text])
-
-
-def test_overrides_are_yaml_values() -> None:
-    found = dict(parse_overrides(["a.b=1", "c=[1, x]", "d=null", "e=1e-3", "f=/x-{0000..0009}.tar", "g='1'", "h="]))
-    assert found[("a", "b")] == 1 and found[("c",)] == [1, "x"] and found[("d",)] is None
-    assert found[("e",)] == 1e-3 and found[("f",)] == "/x-{0000..0009}.tar" and found[("g",)] == "1"
-    assert found[("h",)] is None
-
-
 @pytest.mark.parametrize(
     "text", ["${oc.env:SECRET_TOKEN}", "x-${oc.env:SECRET_TOKEN}", "${oc.decode:1}", "${oc.create:{}}"]
 )
@@ -170,7 +157,7 @@ def test_a_recipe_cannot_run_code(recipe: Any, tmp_path: Path) -> None:
         "finetune",
         recipe("objective: {name: fare, _target_: os.system}\nmodel: {name: tiny}\n"),
         "data.shards=x",
-        "threat.eps=0.1",
+        "threat.eps=8/255",
         "attack.name=pgd",
     )
     assert "_target_" in line

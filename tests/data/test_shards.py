@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from data.shards import IndexedShards, expand, stream, write_shards
+from data.catalog import locate
+from data.shards import IndexedShards, expand, names_shards, stream, write_shards
 
 
 def _samples(count: int, start: int = 0) -> Iterator[dict[str, Any]]:
@@ -22,6 +24,38 @@ def test_braces_expand_in_order(tmp_path: Path) -> None:
         (tmp_path / f"{i}.tar").touch()
     assert expand(f"{tmp_path}/{{0..11}}.tar") == [f"{tmp_path}/{i}.tar" for i in range(12)]
     assert expand(f"{tmp_path}/3.tar") == [f"{tmp_path}/3.tar"]
+
+
+def test_a_pattern_names_the_files_it_matches_sorted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = tmp_path / "a [1]"
+    odd.mkdir()
+    for name in ("b-1.tar", "b-0.tar", "c-0.tar", ".b-2.tar", "b-3.txt"):
+        (odd / name).touch()
+    (odd / "b-9.tar").mkdir()
+    assert expand(f"{odd}/b-*.tar") == [f"{odd}/b-0.tar", f"{odd}/b-1.tar"]
+    assert expand(f"{odd}/{{c,b}}-[0-9].tar") == [f"{odd}/c-0.tar", f"{odd}/b-0.tar", f"{odd}/b-1.tar"]
+    monkeypatch.chdir(odd)
+    assert expand("*-0.tar") == ["b-0.tar", "c-0.tar"]
+    for pattern in ("x*.tar", f"{odd}/?.tar", "no/such/*.tar"):
+        with pytest.raises(ValueError, match=rf"no file matches '{re.escape(pattern)}'"):
+            expand(pattern)
+    with pytest.raises(ValueError, match="only folders such as"):
+        expand("b-9*")
+    with pytest.raises(ValueError, match="only files here are found by"):
+        expand("s3://bucket/b-*.tar")
+
+
+@pytest.mark.parametrize(
+    "name", ["a*.tar", "a[1].tar", "a{1..2}.tar", "a?.tar", "a b.tar", "{a,b}.tar", "a,b", "~a.tar"]
+)
+def test_a_file_with_signs_of_a_pattern_in_its_name_is_that_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).touch()
+    (tmp_path / "a1.tar").touch()
+    monkeypatch.chdir(tmp_path)
+    assert names_shards(name) and expand(name) == [name] and expand(str(tmp_path / name)) == [str(tmp_path / name)]
+    assert locate(name, "train").urls == [name]
 
 
 def test_the_first_missing_file_is_named_and_all_are_counted(tmp_path: Path) -> None:

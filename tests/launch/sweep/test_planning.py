@@ -17,7 +17,7 @@ from train.runs import open_run
 
 
 def planned(kind: str, recipe: str, *words: str, out: Path = Path("sweep")) -> list[Planned]:
-    return plan_runs(kind, recipe, expand(read_axes(words)), out)
+    return plan_runs(kind, recipe, expand(read_axes(words, kind)), out)
 
 
 @pytest.mark.parametrize(
