@@ -14,7 +14,8 @@ from data.shard_cache import ShardCache
 from data.shard_index import IndexedShards
 from data.shard_lists import is_list, names_tars, shards_of_folder, shards_of_list
 from data.shards import expand
-from data.source import check_classes
+from data.source import check_classes, class_name
+from data.text_files import read_lines
 from data.transforms import MAX_PIXELS
 
 CLASS_FILE = "classnames.txt"
@@ -140,40 +141,41 @@ def _elsewhere(urls: list[str], cache: ShardCache, ties: bool, *, within_split: 
 
 
 def read_classes(path: Path, *, ties: bool = False) -> list[str]:
-    """The class names of a file, one a line.
+    """Return the class names of a file, one a line, as clip_benchmark reads them: blank lines are skipped.
+
+    The names are composed (Unicode's NFC), so that one word is one class whichever system wrote it.
 
     Raises:
-        ValueError: an empty line, or a name that stands on two lines where no ``ties`` are allowed.
+        ValueError: no name, a comment, or a name that stands on two lines where no ``ties`` are allowed.
     """
-    names = _lines(path)
+    names = []
+    for number, line in read_lines(path):
+        if line == "#" or line.startswith("# "):
+            raise ValueError(f"line {number} of '{path}' looks like a comment; every line is a class, remove it")
+        names.append(class_name(line))
+    if not names:
+        raise ValueError(f"'{path}' names no class; write one a line, in the order of the labels")
     if not ties:
         check_classes(names, f"'{path}'")
     return names
 
 
 def read_templates(path: Path) -> list[str]:
-    """The templates of a file, one a line, with ``{c}`` turned into ``{}``.
+    """Return the templates of a file, one a line, with ``{c}`` turned into ``{}``; blank lines are skipped.
 
     Raises:
-        ValueError: a template without a place for the class name, or one that stands on two lines.
+        ValueError: no template, or one without a place for the class name.
     """
-    templates = [line.replace("{c}", "{}") for line in _lines(path)]
-    for number, template in enumerate(templates, 1):
+    templates = []
+    for number, line in read_lines(path):
+        template = line.replace("{c}", "{}")
         if template.count("{}") != 1:
             raise ValueError(f"line {number} of '{path}' needs one {{c}} for the class name: '{template}'")
+        templates.append(template)
+    if not templates:
+        raise ValueError(f"'{path}' holds no template; write one a line with {{c}} for the class name, or remove it")
     return templates
 
 
 def _beside(places: tuple[Path, ...], name: str) -> Path | None:
     return next((place / name for place in places if (place / name).is_file()), None)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"'{path}' is not UTF-8 text; save it again") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise ValueError(f"line {number} of '{path}' is empty; every line is one entry")
-    return [line.strip() for line in lines]

@@ -13,6 +13,7 @@ from data.manifest import describe, new_folder, write_manifest, write_text
 from data.progress import track
 from data.shard_index import FORMAT
 from data.shard_index import IndexedShards as IndexedShards
+from data.shard_lists import shard_count
 from data.tars import ShardError, members
 
 
@@ -55,16 +56,14 @@ def _split_folder(folder: Path) -> list[str]:
     listing = folder / "nshards.txt"
     if not listing.is_file():
         raise ValueError(f"no '{listing}'; a folder of shards holds nshards.txt, 0.tar, 1.tar, ...")
-    text = listing.read_text(encoding="utf-8", errors="replace").strip()
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"'{listing}' says '{text[:20]}' where the number of shards belongs")
-    paths = [folder / f"{i}.tar" for i in range(int(text))]
+    count = shard_count(listing)
+    paths = [folder / f"{i}.tar" for i in range(count)]
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None:
-        raise ValueError(f"no file '{missing}' although '{listing}' counts {text} shards")
+        raise ValueError(f"no file '{missing}' although '{listing}' counts {count} shards")
     extra = [path for path in folder.glob("*.tar") if path.stem.isdecimal() and int(path.stem) >= len(paths)]
     if extra:
-        raise ValueError(f"'{min(extra)}' stands beside '{listing}', which counts {text}; correct the number")
+        raise ValueError(f"'{min(extra)}' stands beside '{listing}', which counts {count}; correct the number")
     return [str(path) for path in paths]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -55,6 +56,11 @@ class ImageSource(Dataset[ImageSample]):
     def fetcher(self) -> Callable[[int], None] | None:
         """What has a shard at hand, by number; None where none has to be fetched."""
         return None
+
+
+def class_name(text: str) -> str:
+    """Return a class name in Unicode's composed form, in which most systems write it; macOS's folders do not."""
+    return unicodedata.normalize("NFC", text)
 
 
 def check_classes(classes: Sequence[str], where: str) -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from data.batches import ImageSample
 from data.source import ImageSource, check_label
+from data.text_files import read_lines
 from data.transforms import DecodeError, Interpolation, decode_image, resize_and_crop
 
 MAX_FILE_BYTES = 256 * 1024**2
@@ -123,16 +124,12 @@ def place(root: Path, inner: str) -> Path | None:
 
 
 def text_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not empty.
+    """Return the lines of a text file that are not blank.
 
     Raises:
-        ValueError: it is not UTF-8.
+        ValueError: it is no text; see ``data.text_files``.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"'{path}' is not UTF-8 text; fetch it again") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [line for _, line in read_lines(path)]
 
 
 def need(path: Path) -> Path:
