@@ -14,7 +14,7 @@ from data.progress import track
 from data.shard_index import FORMAT
 from data.shard_index import IndexedShards as IndexedShards
 from data.shard_lists import shard_count
-from data.tars import ShardError, members
+from data.tars import Member, ShardError, group_members
 
 
 def expand(shards: str) -> list[str]:
@@ -73,42 +73,43 @@ def stream(
     *,
     opened: Callable[[str], BinaryIO] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The samples one after the other, {"__key__": str, extension: bytes}, without an index.
+    """The samples one after the other, {"__key__": str, extension: bytes}, without an index file.
 
-    Members of a sample must lie side by side, as webdataset wants it.  Refused members are skipped;
-    they and the faults of damaged shards are counted in ``rejected`` by reason.
+    They are those of ``IndexedShards``: the headers of a tar are read first, so that the members of a sample may lie
+    apart.  Refused members are skipped; they and the faults of damaged shards are counted in ``rejected`` by reason.
 
     Args:
         urls: of the shards.
-        rejected: is counted in.
+        rejected: is counted in; with it, the complete samples of a damaged shard are kept.
         opened: gives the file of a shard, where its address is no path.
 
     Raises:
         ValueError: a damaged shard, when no ``rejected`` is given.
     """
-    from webdataset.tariterators import group_by_keys
-
     counts = Counter() if rejected is None else rejected
-
-    def contents(url: str) -> Iterator[dict[str, Any]]:
-        with opened(url) if opened else Path(url).open("rb") as file:
-            for member in members(Path(shown(url)), counts, file=file):
-                file.seek(member.offset)
-                name = f"{member.key}.{member.ext}"
-                yield {"fname": name, "data": file.read(member.size), "__url__": url}
-
-    def duplicate(_: Exception) -> bool:
-        counts["duplicate member"] += 1
-        return True
-
     for url in urls:
         try:
-            for sample in group_by_keys(contents(url), handler=duplicate):
-                yield {name: value for name, value in sample.items() if name != "__url__"}
+            with opened(url) if opened else Path(url).open("rb") as file:
+                found = group_members(Path(shown(url)), file=file)
+                counts.update(found.rejected)
+                if found.fault:
+                    if rejected is None:
+                        raise ShardError(found.fault)
+                    rejected["damaged shard"] += 1
+                for key, parts in found.samples.items():
+                    yield {"__key__": key, **{ext: _read(file, member, url) for ext, member in parts.items()}}
         except (ShardError, OSError):
             if rejected is None:
                 raise
             rejected["damaged shard"] += 1
+
+
+def _read(file: BinaryIO, member: Member, url: str) -> bytes:
+    file.seek(member.offset)
+    content = file.read(member.size)
+    if len(content) != member.size:
+        raise ShardError(f"shard '{shown(url)}' has become shorter while it was read")
+    return content
 
 
 def write_shards(folder: Path, samples: Iterable[Mapping[str, Any]], *, per_shard: int = 1000) -> list[Path]:

@@ -36,10 +36,8 @@ def read_text(path: Path, *, name: str | None = None) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content[: error.start].decode(encoding, errors="replace").count("\n") + 1
-        found = content[error.start : error.start + 1].hex()
-        raise ValueError(
-            f"line {line} of '{where}' is not {encoding[:6].upper().rstrip('-')} text (byte 0x{found}); save it as UTF-8"
-        ) from error
+        kind, found = "-".join(encoding.upper().split("-")[:2]), content[error.start : error.start + 1].hex()
+        raise ValueError(f"line {line} of '{where}' is not {kind} text (byte 0x{found}); save it as UTF-8") from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise ValueError(f"line {line} of '{where}' holds a zero byte, so it is no UTF-8 text; save it as UTF-8")
