@@ -29,6 +29,8 @@ def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 def zoo(picture: Picture) -> dict[str, Members]:
     """Members by the kind of tar, as people's tools write them."""
     a, b = picture(1), picture(2)
+    hidden: Members = [(name, b"x") for name in ("._a.png", "._a.cls", ".DS_Store", "d/._a.jpg")]
+    mislabeled: Members = [("a.png", a), ("a.cls", b"cat"), ("c.png", a), ("c.cls", b"7"), ("d.png", a), ("d.cls", b"")]
     pair: Members = [("a.png", a), ("a.cls", b"0"), ("b.png", b), ("b.cls", b"1")]
     return {
         "side by side": pair,
