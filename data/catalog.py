@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.addresses import above, file_name, is_address, sibling
+from data.class_texts import CLASS_FILE as CLASS_FILE
+from data.class_texts import DEFAULT_TEMPLATES as DEFAULT_TEMPLATES
+from data.class_texts import TEMPLATE_FILE as TEMPLATE_FILE
+from data.class_texts import read_classes as read_classes
+from data.class_texts import read_templates as read_templates
+from data.folder_images import holds_images, open_folder
 from data.images import ImageSource, ShardImages
 from data.reading import Reading
 from data.remote import small_file
@@ -14,13 +20,7 @@ from data.shard_cache import ShardCache
 from data.shard_index import IndexedShards
 from data.shard_lists import is_list, names_tars, shards_of_folder, shards_of_list
 from data.shards import expand
-from data.source import check_classes, class_name
-from data.text_files import read_lines
 from data.transforms import MAX_PIXELS
-
-CLASS_FILE = "classnames.txt"
-TEMPLATE_FILE = "zeroshot_classification_templates.txt"
-DEFAULT_TEMPLATES = ("a photo of a {}.",)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ def open_images(
 
     Args:
         shards: ``digits`` (the embedded set), a clip_benchmark folder, ``x-{0..9}.tar``, a list of tars ``x.txt``, or
-            any of them elsewhere: ``https://host/x-{0..9}.tar``, s3, gs and file alike.
+            any of them elsewhere: ``https://host/x-{0..9}.tar``, s3, gs and file alike; or a folder of images
+            (``data.folder_images``).
         split: 'train', 'tune' or 'test'; tars named one by one are taken as they are.
         image_size: side in pixels; None keeps the pictures' own sizes.
         skip_bad: count and pass over damaged shards and pictures (training), instead of raising.
@@ -59,6 +60,12 @@ def open_images(
     if shards == "digits":
         return digits(split, image_size=image_size)
     reading = reading or Reading()
+    if holds_images(shards, split):
+        if reading.order == "shards":
+            raise ValueError(f"data.order=shards needs shards, and '{shards}' is a folder of images; leave it out")
+        source = open_folder(shards, split, image_size, skip_bad=skip_bad, max_pixels=max_pixels)
+        source.allow(reading.max_bad)
+        return source
     cache = reading.shard_cache()
     found = locate(shards, split, cache)
     index = IndexedShards(found.urls, skip_bad=skip_bad, cache=cache)
@@ -95,6 +102,9 @@ def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bo
         urls = expand(shards) if names_tars(shards) else shards_of_folder(shards, split, cache)
         return _elsewhere(urls, cache, ties, within_split=not names_tars(shards))
     path = Path(shards).expanduser()
+    if holds_images(shards, split):
+        remedy = f"write shards of it with: robustclip data make {shards} --out DIR"
+        raise ValueError(f"'{shards}' is a folder of images and holds no shards; {remedy}")
     if path.is_dir():
         folder = path / split
         if (path / "nshards.txt").is_file():
@@ -103,7 +113,12 @@ def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bo
             folder = path
         elif not folder.is_dir():
             splits = sorted(p.parent.name for p in path.glob("*/nshards.txt"))
-            raise ValueError(f"no split '{split}' in '{path}'; it holds: {', '.join(splits) or 'none'}")
+            if not splits:
+                raise ValueError(
+                    f"'{path}' holds no images and no split '{split}' of shards; name a folder with <class>/<image>, "
+                    f"or shards with {split}/nshards.txt, {split}/0.tar, ..."
+                )
+            raise ValueError(f"no split '{split}' in '{path}'; it holds: {', '.join(splits)}")
         urls = expand(str(folder))
     elif path.suffix or "{" in shards or "/" in shards:
         urls = expand(shards)
@@ -138,43 +153,6 @@ def _elsewhere(urls: list[str], cache: ShardCache, ties: bool, *, within_split: 
         classes=read_classes(classes, ties=ties) if classes else [],
         templates=read_templates(templates) if templates else list(DEFAULT_TEMPLATES),
     )
-
-
-def read_classes(path: Path, *, ties: bool = False) -> list[str]:
-    """Return the class names of a file, one a line, as clip_benchmark reads them: blank lines are skipped.
-
-    The names are composed (Unicode's NFC), so that one word is one class whichever system wrote it.
-
-    Raises:
-        ValueError: no name, a comment, or a name that stands on two lines where no ``ties`` are allowed.
-    """
-    names = []
-    for number, line in read_lines(path):
-        if line == "#" or line.startswith("# "):
-            raise ValueError(f"line {number} of '{path}' looks like a comment; every line is a class, remove it")
-        names.append(class_name(line))
-    if not names:
-        raise ValueError(f"'{path}' names no class; write one a line, in the order of the labels")
-    if not ties:
-        check_classes(names, f"'{path}'")
-    return names
-
-
-def read_templates(path: Path) -> list[str]:
-    """Return the templates of a file, one a line, with ``{c}`` turned into ``{}``; blank lines are skipped.
-
-    Raises:
-        ValueError: no template, or one without a place for the class name.
-    """
-    templates = []
-    for number, line in read_lines(path):
-        template = line.replace("{c}", "{}")
-        if template.count("{}") != 1:
-            raise ValueError(f"line {number} of '{path}' needs one {{c}} for the class name: '{template}'")
-        templates.append(template)
-    if not templates:
-        raise ValueError(f"'{path}' holds no template; write one a line with {{c}} for the class name, or remove it")
-    return templates
 
 
 def _beside(places: tuple[Path, ...], name: str) -> Path | None:

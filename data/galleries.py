@@ -12,9 +12,8 @@ from torch import Tensor
 
 from data.benchmarks.finding import labels_of
 from data.catalog import open_images
-from data.layouts.folders import class_folders
 from data.layouts.listing import FilePictures, Framing, ListedImages, Listing
-from data.source import ArrayImages, ImageSource, SelectedImages
+from data.source import ArrayImages, ImageSource, SelectedImages, missing_classes
 from data.transforms import IMAGE_EXTENSIONS
 
 
@@ -22,26 +21,15 @@ def open_labelled(place: str, split: str, image_size: int) -> ImageSource:
     """The labelled pictures of a place.
 
     Args:
-        place: ``digits``; a folder of class folders, with or without a folder for each split above them; or shards, as
-            ``data.catalog.open_images`` takes them.
-        split: of the pictures; a folder that has class folders itself is taken as it is.
+        place, split: as in ``data.catalog.open_images``.
         image_size: side in pixels.
 
     Raises:
         ValueError: nothing there, or pictures without classes.
     """
-    root = Path(place).expanduser()
-    if place != "digits" and root.is_dir():
-        for at in ("{split}", "."):
-            if (found := class_folders(root, split, at=at)) is not None:
-                return ListedImages(found, Framing(image_size), name=root.name)
-        if not _has_shards(root, split):
-            raise ValueError(
-                f"'{place}' holds no class folders with pictures, neither by itself nor in '{split}', and no shards"
-            )
     source = open_images(place, split, image_size)
     if not source.classes:
-        raise ValueError(f"'{place}' names no classes; put a classnames.txt beside the shards")
+        raise ValueError(f"'{place}' names no classes; {missing_classes(source)}")
     return source
 
 
@@ -60,10 +48,6 @@ def open_reference(place: str, split: str, image_size: int) -> ImageSource:
             listing = Listing([p.name for p in found], [0] * len(found), ["reference"], FilePictures(found), "pictures")
             return ListedImages(listing, Framing(image_size), name=root.name)
     return open_labelled(place, split, image_size)
-
-
-def _has_shards(root: Path, split: str) -> bool:
-    return any((folder / "nshards.txt").is_file() or any(folder.glob("*.tar")) for folder in (root, root / split))
 
 
 def all_labels(source: ImageSource) -> np.ndarray:

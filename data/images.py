@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data.bad_samples import BadSamples
 from data.batches import ImageBatch, ImageSample, StackedSamples, collate_images
 from data.block import empty_block
+from data.decoded import DecodedImages
 from data.decoding import Decoding, decode_sample, is_picture, the_picture
 from data.loader import position_loader
 from data.plan import PositionBatches
@@ -22,19 +21,16 @@ from data.source import choose_images as choose_images
 from data.source import images_named as images_named
 from data.transforms import MAX_PIXELS, DecodeError, Interpolation
 
-log = logging.getLogger(__name__)
-
 _AHEAD = 16  # samples of a batch that the system fetches while others are decoded
 
 
-class ShardImages(ImageSource):
+class ShardImages(DecodedImages):
     """Pictures in tars, decoded when asked for; labels from ``.cls``, captions from ``.txt``.
 
     Args:
         shards: the index of the tars.
         image_size: side in pixels; None keeps each picture's own size.
-        skip_bad: for training: an unusable picture is logged once and counted in ``bad()``,
-            and the next good one takes its place.  Without it, the first one raises.
+        skip_bad: see ``DecodedImages``.
         resize, interpolation: see ``resize_and_crop``.
         max_pixels: see ``decode_image``.
     """
@@ -52,11 +48,18 @@ class ShardImages(ImageSource):
         interpolation: Interpolation = "bicubic",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        super().__init__(name=name, keys=shards.keys, classes=classes, templates=templates)
-        self.shards, self.image_size, self.skip_bad = shards, image_size, skip_bad
+        super().__init__(
+            name=name,
+            keys=shards.keys,
+            classes=classes,
+            templates=templates,
+            skip_bad=skip_bad,
+            lost=shards.lost,
+            refused=shards.rejected,
+        )
+        self.shards, self.image_size, self.places = shards, image_size, tuple(shards.shards)
         self.resize, self.max_pixels = resize, max_pixels
         self.interpolation: Interpolation = interpolation
-        self.bad_samples = self._bad = BadSamples(len(shards), name, lost=shards.lost, refused=shards.rejected)
 
     def halves(self) -> dict[str, list[int]]:
         """Samples that are no pair, from the tars' headers alone: {"no picture": indices, "no caption": indices}."""
@@ -66,25 +69,9 @@ class ShardImages(ImageSource):
             "no caption": np.flatnonzero(pictures & ~captions).tolist(),
         }
 
-    def pass_over(self, indices: Sequence[int], reason: str) -> None:
-        """Count these samples as bad, so that with ``skip_bad`` the next good ones take their places."""
-        self._bad.note(indices, reason)
-
-    def allow(self, share: float) -> None:
-        """Pass over this share of bad pictures, and refuse more.
-
-        Raises:
-            ValueError: there are more already, lost with damaged shards.
-        """
-        self._bad.max_share = share
-        self._bad.check()
-
     def fetcher(self) -> Callable[[int], None] | None:
         """What has a shard at hand, where some lie elsewhere."""
         return self.shards.fetch if self.shards.remote else None
-
-    def __getitem__(self, index: int) -> ImageSample:
-        return self._one(index, None)
 
     def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
         """The samples at ``indices``, in that order: pictures of one size are decoded into one tensor."""
@@ -96,22 +83,8 @@ class ShardImages(ImageSource):
         for place, i in enumerate(indices):
             if place + _AHEAD < len(indices):
                 self.shards.expect(indices[place + _AHEAD])
-            samples.append(self._one(i, None if block is None else block[place]))
+            samples.append(self._good(i, None if block is None else block[place]))
         return samples if block is None else StackedSamples(samples, block)
-
-    def _one(self, index: int, out: Tensor | None) -> ImageSample:
-        if not self.skip_bad:
-            return self._sample(index, out)
-        for step in range(len(self)):
-            at = (index + step) % len(self)
-            if at in self._bad:
-                continue
-            try:
-                return self._sample(at, out)
-            except DecodeError as error:
-                log.warning("skipped a sample: %s", error)
-                self._bad.note([at], error.reason)
-        raise ValueError(f"none of the {len(self)} samples of '{self.name}' can be used: {self.bad()}")
 
     def _sample(self, i: int, out: Tensor | None) -> ImageSample:
         try:

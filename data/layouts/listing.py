@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from data.batches import ImageSample
-from data.source import ImageSource, check_label
+from data.decoded import DecodedImages
+from data.source import check_label
 from data.text_files import read_lines
-from data.transforms import DecodeError, Interpolation, decode_image, resize_and_crop
+from data.transforms import MAX_PIXELS, DecodeError, Interpolation, decode_image, resize_and_crop
 
 MAX_FILE_BYTES = 256 * 1024**2
 
@@ -51,29 +54,42 @@ class Listing:
     layout: str = ""
 
 
-class ListedImages(ImageSource):
+class ListedImages(DecodedImages):
     """The pictures of a listing.
 
     Args:
         listing: of the pictures.
         framing: see there.
         name: for reports.
+        templates: of prompts.
+        skip_bad: see ``DecodedImages``.
     """
 
-    def __init__(self, listing: Listing, framing: Framing, *, name: str) -> None:
-        super().__init__(name=name, keys=listing.keys, classes=listing.classes, templates=())
+    def __init__(
+        self,
+        listing: Listing,
+        framing: Framing,
+        *,
+        name: str,
+        templates: Sequence[str] = (),
+        skip_bad: bool = False,
+    ) -> None:
+        super().__init__(name=name, keys=listing.keys, classes=listing.classes, templates=templates, skip_bad=skip_bad)
         self.listing, self.framing = listing, framing
+        self.places = (folder,) if (folder := getattr(listing.picture, "folder", "")) else ()
         self.labels = [int(label) for label in listing.labels]
         if not len(self.keys) == len(self.labels) == len(set(self.keys)):
             raise ValueError(f"'{name}' needs a label and a unique key for each of its {len(self.keys)} pictures")
         for key, label in zip(self.keys, self.labels, strict=True):
             check_label(label, len(self.classes), f"sample '{key}' of '{name}'")
 
-    def __getitem__(self, index: int) -> ImageSample:
+    def _sample(self, index: int, out: Tensor | None) -> ImageSample:
         framing = self.framing
         try:
             image = self.listing.picture(index)
-            x = resize_and_crop(image, framing.size, interpolation=framing.interpolation, resize=framing.resize)
+            x = resize_and_crop(
+                image, framing.size, interpolation=framing.interpolation, resize=framing.resize, out=out
+            )
         except DecodeError as error:
             where = f"{self.keys[index]} of '{self.name}'"
             raise DecodeError(error.reason, f"{error.detail}; {where}" if error.detail else where) from error
@@ -85,6 +101,7 @@ class FilePictures:
     """Pictures in files, decoded when asked for."""
 
     paths: Sequence[Path]
+    max_pixels: int = MAX_PIXELS
 
     def __call__(self, index: int) -> Image.Image:
         """The picture of a file.
@@ -94,12 +111,15 @@ class FilePictures:
         """
         path = self.paths[index]
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise DecodeError("too many pixels", f"a file of {path.stat().st_size} bytes")
+            status = path.stat()
+            if not S_ISREG(status.st_mode):
+                raise DecodeError("unreadable", "not a plain file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise DecodeError("too many pixels", f"a file of {status.st_size} bytes")
             content = path.read_bytes()
         except OSError as error:
             raise DecodeError("unreadable", error.strerror or type(error).__name__) from error
-        return decode_image(content)
+        return decode_image(content, max_pixels=self.max_pixels)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from data.batches import ImageBatch
 from data.benchmarks.opening import Benchmark
 from data.benchmarks.texts import prompts_hash
 from data.catalog import open_images
-from data.source import ImageSource, choose_images
+from data.source import ImageSource, choose_images, missing_classes, same_files
 from eval.tasks.base import Question, Task
 from eval.tasks.benchmarks import listed, open_task
 from eval.texts import text_memory
@@ -150,8 +150,8 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: b
     source = choose_images(listed(name, config, whole, benchmark), config.limit, shuffle=shuffle)
     classes = benchmark.names if benchmark else source.classes
     templates = benchmark.templates if benchmark else config.templates or list(source.templates)
-    _check_prompts(name, config, classes, templates)
-    tuning = _tuning_images(name, config, size)
+    _check_prompts(name, config, source, classes, templates)
+    tuning = _tuning_images(name, config, size, whole)
     ties = benchmark is not None and benchmark.entry.ties
     scale = clip.logit_scale if config.logit_scale is None else config.logit_scale
     memory = text_memory()
@@ -167,9 +167,11 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: b
     )
 
 
-def _check_prompts(name: str, config: TaskConfig, classes: list[str], templates: list[str]) -> None:
+def _check_prompts(
+    name: str, config: TaskConfig, source: ImageSource, classes: list[str], templates: list[str]
+) -> None:
     if not classes:
-        raise ConfigError(f"tasks.{name}: {config.shards} names no classes; put a classnames.txt beside the shards")
+        raise ConfigError(f"tasks.{name}: {config.shards} names no classes; {missing_classes(source)}")
     if len(classes) == 1:
         raise ConfigError(
             f"tasks.{name}: {config.shards} has 1 class, {classes[0]!r}; nothing can be mistaken for another, "
@@ -181,16 +183,17 @@ def _check_prompts(name: str, config: TaskConfig, classes: list[str], templates:
         )
 
 
-def _tuning_images(name: str, config: TaskConfig, image_size: int) -> ImageSource | None:
+def _tuning_images(name: str, config: TaskConfig, image_size: int, judged: ImageSource) -> ImageSource | None:
     """Other images than those that are judged; None where the set has none: who needs them says so."""
     if config.tune_split == config.split:
         return None
     try:
         if config.dataset:
             return open_task(name, config, image_size, split=config.tune_split).source
-        return open_images(config.shards, config.tune_split, image_size)
+        found = open_images(config.shards, config.tune_split, image_size)
     except ValueError:
         return None
+    return None if same_files(found, judged) else found
 
 
 def chosen_images(name: str, config: TaskConfig, image_size: int, *, shuffle: bool = False) -> ImageSource:
