@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from data.batches import ImageBatch, ImageSample, StackedSamples, collate_images
 from data.block import empty_block
 from data.decoded import DecodedImages
-from data.decoding import Decoding, decode_sample, is_picture, the_picture
+from data.decoding import Decoding, decode_sample, is_caption, is_picture, members_of
 from data.loader import position_loader
 from data.plan import PositionBatches
 from data.shard_index import IndexedShards
@@ -63,7 +63,7 @@ class ShardImages(DecodedImages):
 
     def halves(self) -> dict[str, list[int]]:
         """Samples that are no pair, from the tars' headers alone: {"no picture": indices, "no caption": indices}."""
-        pictures, captions = self.shards.having(is_picture), self.shards.having("txt".__eq__)
+        pictures, captions = self.shards.having(is_picture), self.shards.having(is_caption)
         return {
             "no picture": np.flatnonzero(~pictures).tolist(),
             "no caption": np.flatnonzero(pictures & ~captions).tolist(),
@@ -95,13 +95,13 @@ class ShardImages(DecodedImages):
             raise DecodeError(error.reason, detail) from error
 
     def _decode(self, i: int, out: Tensor | None) -> ImageSample:
-        picture = the_picture(self.shards.extensions(i))
+        members = members_of(self.shards.extensions(i))
         try:
-            content = self.shards.read(i, only=(picture, "cls", "txt"))
+            content = self.shards.read(i, only=members.all)
         except (OSError, ValueError) as error:
             raise DecodeError("unreadable", str(error)) from error
         how = Decoding(self.image_size, self.resize, self.interpolation, self.max_pixels, len(self.classes))
-        return decode_sample(content, picture, self.keys[i], how, out)
+        return decode_sample(content, members, self.keys[i], how, out)
 
 
 def evaluation_batches(
