@@ -67,10 +67,27 @@ def open_images(
         source.allow(reading.max_bad)
         return source
     cache = reading.shard_cache()
-    found = locate(shards, split, cache)
-    index = IndexedShards(found.urls, skip_bad=skip_bad, cache=cache)
-    source = ShardImages(
-        index,
+    source = open_shards(locate(shards, split, cache), image_size, cache, skip_bad=skip_bad, max_pixels=max_pixels)
+    source.shuffle = reading.shuffle(source.shards)
+    source.allow(reading.max_bad)
+    return source
+
+
+def open_shards(
+    found: Location,
+    image_size: int | None,
+    cache: ShardCache | None,
+    *,
+    skip_bad: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> ShardImages:
+    """Return the images of located shards; arguments as in ``open_images``.
+
+    Raises:
+        ValueError: a shard is damaged, or several do not fit together.
+    """
+    return ShardImages(
+        IndexedShards(found.urls, skip_bad=skip_bad, cache=cache),
         image_size,
         found.classes,
         found.templates,
@@ -78,9 +95,6 @@ def open_images(
         skip_bad=skip_bad,
         max_pixels=max_pixels,
     )
-    source.shuffle = reading.shuffle(index)
-    source.allow(reading.max_bad)
-    return source
 
 
 def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bool = False) -> Location:

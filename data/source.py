@@ -79,6 +79,15 @@ def same_files(one: ImageSource, other: ImageSource) -> bool:
     return bool(one.places) and one.places == other.places
 
 
+def prompts_fault(source: ImageSource, classes: Sequence[str], templates: Sequence[str]) -> str:
+    """Why a source cannot be classified by prompts, as what follows its name in a sentence; empty where it can."""
+    if not classes:
+        return f"names no classes; {missing_classes(source)}"
+    if len(classes) == 1:
+        return f"has 1 class, {classes[0]!r}; nothing can be mistaken for another, name a set with at least 2"
+    return "" if templates else "has no templates"
+
+
 def missing_classes(source: ImageSource) -> str:
     """What to do about a source without class names, in words."""
     if isinstance(source, ArrayImages | TensorImages):

@@ -19,6 +19,13 @@ _NAME = re.compile(r"^((?:.*/)?[^./]+)\.([^/]+)$", re.DOTALL)  # webdataset: spl
 _SYSTEMS_OWN = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # Windows's and macOS's
 _META = re.compile(r"__[^/]*__($|/)")
 _PICKLED = frozenset({"pkl", "pickle", "pyd", "pth", "pt"})
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh": "bzip2",
+    b"PK\3\4": "zip",
+}
 _ZERO_BLOCK = bytes(tarfile.BLOCKSIZE)
 
 
@@ -72,6 +79,8 @@ def members(
     try:
         with path.open("rb") if file is None else nullcontext(file) as file:
             length = file.seek(0, 2)
+            file.seek(0)
+            _refuse_packed(path, file.read(8), length)
             file.seek(0)
             headers = _Headers(file)
             with tarfile.open(fileobj=headers, mode="r:") as tar:  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -166,6 +175,17 @@ class _Headers:
 def is_hidden(name: str) -> bool:
     """Whether a file or folder of this name is hidden, or one that an operating system left there."""
     return name.startswith(".") or name in _SYSTEMS_OWN
+
+
+def _refuse_packed(path: Path, start: bytes, length: int) -> None:
+    """Refuse a file that is plainly no tar, by its first bytes, and say what it is."""
+    if not length:
+        raise ShardError(f"shard '{path}' has 0 bytes; fetch or make it again")
+    kind = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
+    if kind is not None:
+        raise ShardError(
+            f"shard '{path}' is not a readable, uncompressed tar: it is packed with {kind}; unpack it first"
+        )
 
 
 def _cut_short(path: Path, where: str) -> str:

@@ -13,7 +13,7 @@ from data.batches import ImageBatch
 from data.benchmarks.opening import Benchmark
 from data.benchmarks.texts import prompts_hash
 from data.catalog import open_images
-from data.source import ImageSource, choose_images, missing_classes, same_files
+from data.source import ImageSource, choose_images, prompts_fault, same_files
 from eval.tasks.base import Question, Task
 from eval.tasks.benchmarks import listed, open_task
 from eval.texts import text_memory
@@ -170,17 +170,9 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: b
 def _check_prompts(
     name: str, config: TaskConfig, source: ImageSource, classes: list[str], templates: list[str]
 ) -> None:
-    if not classes:
-        raise ConfigError(f"tasks.{name}: {config.shards} names no classes; {missing_classes(source)}")
-    if len(classes) == 1:
-        raise ConfigError(
-            f"tasks.{name}: {config.shards} has 1 class, {classes[0]!r}; nothing can be mistaken for another, "
-            "name a set with at least 2"
-        )
-    if not templates:
-        raise ConfigError(
-            f"tasks.{name}: {config.shards} has no templates; say tasks.{name}.templates=['a photo of a {{}}.']"
-        )
+    if fault := prompts_fault(source, classes, templates):
+        remedy = "" if templates else f"; say tasks.{name}.templates=['a photo of a {{}}.']"
+        raise ConfigError(f"tasks.{name}: {config.shards} {fault}{remedy}")
 
 
 def _tuning_images(name: str, config: TaskConfig, image_size: int, judged: ImageSource) -> ImageSource | None:
