@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import cache
 from typing import Any, get_args
 
@@ -41,7 +41,7 @@ class _ProbeEncoder(ImageEncoder):
         return x.flatten(1)[:, :_PROBE_DIM]
 
 
-def component(node: Mapping[str, Any], name: str, *, without: tuple[str, ...] = ()) -> dict[str, Any]:
+def component(node: Mapping[str, Any], name: str, *, without: Container[str] = ()) -> dict[str, Any]:
     """A component's node with its name filled in: ``ttc: {steps: 2}`` is a ``ttc``."""
     said = {key: value for key, value in (node or {}).items() if key not in without}
     return {"name": name, **said}

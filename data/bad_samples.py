@@ -20,6 +20,7 @@ REASONS = (
     "bad caption",
     "unreadable",
     "no caption",
+    "unsupported format",
 )
 
 

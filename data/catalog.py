@@ -6,6 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.addresses import above, file_name, is_address, sibling
+from data.class_texts import CLASS_FILE as CLASS_FILE
+from data.class_texts import DEFAULT_TEMPLATES as DEFAULT_TEMPLATES
+from data.class_texts import TEMPLATE_FILE as TEMPLATE_FILE
+from data.class_texts import read_classes as read_classes
+from data.class_texts import read_templates as read_templates
+from data.folder_images import holds_images, open_folder
 from data.framing import Framing
 from data.home import at_home
 from data.images import ImageSource, ShardImages
@@ -16,12 +22,7 @@ from data.shard_cache import ShardCache
 from data.shard_index import IndexedShards
 from data.shard_lists import is_list, names_tars, shards_of_folder, shards_of_list
 from data.shards import expand, names_shards
-from data.source import check_classes
 from data.transforms import MAX_PIXELS
-
-CLASS_FILE = "classnames.txt"
-TEMPLATE_FILE = "zeroshot_classification_templates.txt"
-DEFAULT_TEMPLATES = ("a photo of a {}.",)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def open_images(
 
     Args:
         shards: ``digits`` (the embedded set), a clip_benchmark folder, ``x-{0..9}.tar``, ``x-*.tar``, a list of tars
-            ``x.txt``, or any of them but ``*`` elsewhere: ``https://host/x-{0..9}.tar``, s3, gs and file alike.
+            ``x.txt``, or any of them but ``*`` elsewhere: ``https://host/x-{0..9}.tar``, s3, gs and file alike; or a
+            folder of images (``data.folder_images``).
         split: 'train', 'tune' or 'test'; tars named one by one are taken as they are.
         framing: how a picture becomes a square, or its side in pixels; None keeps the pictures' own sizes.
         skip_bad: count and pass over damaged shards and pictures (training), instead of raising.
@@ -60,11 +62,34 @@ def open_images(
     if shards == "digits":
         return digits(split, image_size=Framing.of(framing).size)
     reading = reading or Reading()
+    if holds_images(shards, split):
+        if reading.order == "shards":
+            raise ValueError(f"data.order=shards needs shards, and '{shards}' is a folder of images; leave it out")
+        source = open_folder(shards, split, Framing.of(framing), skip_bad=skip_bad, max_pixels=max_pixels)
+        source.allow(reading.max_bad)
+        return source
     cache = reading.shard_cache()
-    found = locate(shards, split, cache)
-    index = IndexedShards(found.urls, skip_bad=skip_bad, cache=cache)
-    source = ShardImages(
-        index,
+    source = open_shards(locate(shards, split, cache), framing, cache, skip_bad=skip_bad, max_pixels=max_pixels)
+    source.shuffle = reading.shuffle(source.shards)
+    source.allow(reading.max_bad)
+    return source
+
+
+def open_shards(
+    found: Location,
+    framing: int | Framing | None,
+    cache: ShardCache | None,
+    *,
+    skip_bad: bool = False,
+    max_pixels: int = MAX_PIXELS,
+) -> ShardImages:
+    """Return the images of located shards; arguments as in ``open_images``.
+
+    Raises:
+        ValueError: a shard is damaged, or several do not fit together.
+    """
+    return ShardImages(
+        IndexedShards(found.urls, skip_bad=skip_bad, cache=cache),
         framing,
         found.classes,
         found.templates,
@@ -72,9 +97,6 @@ def open_images(
         skip_bad=skip_bad,
         max_pixels=max_pixels,
     )
-    source.shuffle = reading.shuffle(index)
-    source.allow(reading.max_bad)
-    return source
 
 
 def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bool = False) -> Location:
@@ -96,6 +118,9 @@ def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bo
         urls = expand(shards) if names_tars(shards) else shards_of_folder(shards, split, cache)
         return _elsewhere(urls, cache, ties, within_split=not names_tars(shards))
     path = at_home(shards)
+    if holds_images(shards, split):
+        remedy = f"write shards of it with: robustclip data make {shards} --out DIR"
+        raise ValueError(f"'{shards}' is a folder of images and holds no shards; {remedy}")
     if path.is_dir():
         folder = path / split
         if (path / "nshards.txt").is_file():
@@ -104,7 +129,12 @@ def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bo
             folder = path
         elif not folder.is_dir():
             splits = sorted(p.parent.name for p in path.glob("*/nshards.txt"))
-            raise ValueError(f"no split '{split}' in '{path}'; it holds: {', '.join(splits) or 'none'}")
+            if not splits:
+                raise ValueError(
+                    f"'{path}' holds no images and no split '{split}' of shards; name a folder with <class>/<image>, "
+                    f"or shards with {split}/nshards.txt, {split}/0.tar, ..."
+                )
+            raise ValueError(f"no split '{split}' in '{path}'; it holds: {', '.join(splits)}")
         urls = expand(str(folder))
     elif names_shards(shards) or "/" in shards:
         urls = expand(shards)
@@ -143,41 +173,5 @@ def _elsewhere(urls: list[str], cache: ShardCache, ties: bool, *, within_split: 
     )
 
 
-def read_classes(path: Path, *, ties: bool = False) -> list[str]:
-    """The class names of a file, one a line.
-
-    Raises:
-        ValueError: an empty line, or a name that stands on two lines where no ``ties`` are allowed.
-    """
-    names = _lines(path)
-    if not ties:
-        check_classes(names, f"'{path}'")
-    return names
-
-
-def read_templates(path: Path) -> list[str]:
-    """The templates of a file, one a line, with ``{c}`` turned into ``{}``.
-
-    Raises:
-        ValueError: a template without a place for the class name, or one that stands on two lines.
-    """
-    templates = [line.replace("{c}", "{}") for line in _lines(path)]
-    for number, template in enumerate(templates, 1):
-        if template.count("{}") != 1:
-            raise ValueError(f"line {number} of '{path}' needs one {{c}} for the class name: '{template}'")
-    return templates
-
-
 def _beside(places: tuple[Path, ...], name: str) -> Path | None:
     return next((place / name for place in places if (place / name).is_file()), None)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").rstrip().splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"'{path}' is not UTF-8 text; save it again") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise ValueError(f"line {number} of '{path}' is empty; every line is one entry")
-    return [line.strip() for line in lines]

@@ -33,27 +33,55 @@ def is_picture(extension: str) -> bool:
     return extension.rpartition(".")[2] in IMAGE_EXTENSIONS
 
 
-def the_picture(extensions: Iterable[str]) -> str:
-    """The one extension among those of a sample that is a picture's.
+def is_caption(extension: str) -> bool:
+    """Whether a member with this extension is a caption."""
+    return extension.rpartition(".")[2] == "txt"
+
+
+@dataclass(frozen=True)
+class SampleMembers:
+    """The extensions of a sample that are read: of its image, and of its label and caption where it has them."""
+
+    picture: str
+    label: str | None
+    caption: str | None
+
+    @property
+    def all(self) -> list[str]:
+        """Those that there are."""
+        return [name for name in (self.picture, self.label, self.caption) if name is not None]
+
+
+def members_of(extensions: Iterable[str]) -> SampleMembers:
+    """Return which members of a sample are its image, its label (``cls``) and its caption (``txt``).
+
+    A name is split at its first dot, as in webdataset: ``a.b.png`` and ``a.b.cls`` are sample ``a`` with the extensions
+    ``b.png`` and ``b.cls``, which still belong together.
 
     Raises:
-        DecodeError: there is none, or several.
+        DecodeError: no image, or several.
     """
     extensions = list(extensions)
     pictures = list(filter(is_picture, extensions))
     if len(pictures) != 1:
-        raise DecodeError("several pictures" if pictures else "no picture", ", ".join(extensions))
-    return pictures[0]
+        dotted = "; a key ends at the first dot of a name" if any("." in name for name in pictures) else ""
+        raise DecodeError("several pictures" if pictures else "no picture", ", ".join(extensions) + dotted)
+    inner = pictures[0].rpartition(".")[0]
+
+    def beside(kind: str) -> str | None:
+        return next((name for name in (kind, f"{inner}.{kind}") if name in extensions), None)
+
+    return SampleMembers(pictures[0], beside("cls"), beside("txt"))
 
 
 def decode_sample(
-    content: Mapping[str, bytes], picture: str, key: str, how: Decoding, out: Tensor | None = None
+    content: Mapping[str, bytes], members: SampleMembers, key: str, how: Decoding, out: Tensor | None = None
 ) -> ImageSample:
-    """The sample with these members: the label from ``cls``, the caption from ``txt``.
+    """The sample with these members.
 
     Args:
         content: of the members by extension.
-        picture: extension of the picture.
+        members: which of them are read.
         key: of the sample.
         how: pictures become pixels.
         out: [3, H, W] float32 to write the pixels into.
@@ -61,10 +89,10 @@ def decode_sample(
     Raises:
         DecodeError: whatever is wrong with them.
     """
-    image = decode_image(content[picture], max_pixels=how.max_pixels)
+    image = decode_image(content[members.picture], max_pixels=how.max_pixels)
     x = how.framing.pixels(image, out)
-    label = label_of(content["cls"], how.classes) if "cls" in content else -1
-    caption = caption_text(content["txt"]) if "txt" in content else None
+    label = -1 if members.label is None else label_of(content[members.label], how.classes)
+    caption = None if members.caption is None else caption_text(content[members.caption])
     return ImageSample(x, label, key, caption)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,9 +13,8 @@ from data.benchmarks.finding import labels_of
 from data.catalog import open_images
 from data.framing import Framing
 from data.home import at_home
-from data.layouts.folders import class_folders
 from data.layouts.listing import FilePictures, ListedImages, Listing
-from data.source import ArrayImages, ImageSource, SelectedImages
+from data.source import ArrayImages, ImageSource, SelectedImages, missing_classes
 from data.transforms import IMAGE_EXTENSIONS
 
 
@@ -24,26 +22,15 @@ def open_labelled(place: str, split: str, framing: int | Framing) -> ImageSource
     """The labelled pictures of a place.
 
     Args:
-        place: ``digits``; a folder of class folders, with or without a folder for each split above them; or shards, as
-            ``data.catalog.open_images`` takes them.
-        split: of the pictures; a folder that has class folders itself is taken as it is.
+        place, split: as in ``data.catalog.open_images``.
         framing: how a picture becomes a square, or its side in pixels.
 
     Raises:
         ValueError: nothing there, or pictures without classes.
     """
-    root = at_home(place)
-    if place != "digits" and root.is_dir():
-        for at in ("{split}", "."):
-            if (found := class_folders(root, split, at=at)) is not None:
-                return ListedImages(found, Framing.of(framing), name=root.name)
-        if not _has_shards(root, split):
-            raise ValueError(
-                f"'{place}' holds no class folders with pictures, neither by itself nor in '{split}', and no shards"
-            )
     source = open_images(place, split, framing)
     if not source.classes:
-        raise ValueError(f"'{place}' names no classes; put a classnames.txt beside the shards")
+        raise ValueError(f"'{place}' names no classes; {missing_classes(source)}")
     return source
 
 
@@ -62,10 +49,6 @@ def open_reference(place: str, split: str, framing: int | Framing) -> ImageSourc
             listing = Listing([p.name for p in found], [0] * len(found), ["reference"], FilePictures(found), "pictures")
             return ListedImages(listing, Framing.of(framing), name=root.name)
     return open_labelled(place, split, framing)
-
-
-def _has_shards(root: Path, split: str) -> bool:
-    return any((folder / "nshards.txt").is_file() or any(folder.glob("*.tar")) for folder in (root, root / split))
 
 
 def all_labels(source: ImageSource) -> np.ndarray:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from data.bad_samples import BadSamples
 from data.batches import ImageBatch, ImageSample, StackedSamples, collate_images
 from data.block import empty_block
-from data.decoding import Decoding, decode_sample, is_picture, the_picture
+from data.decoded import DecodedImages
+from data.decoding import Decoding, decode_sample, is_caption, is_picture, members_of
 from data.framing import Framing
 from data.loader import position_loader
 from data.plan import PositionBatches
@@ -23,19 +22,16 @@ from data.source import choose_images as choose_images
 from data.source import images_named as images_named
 from data.transforms import MAX_PIXELS, DecodeError
 
-log = logging.getLogger(__name__)
-
 _AHEAD = 16  # samples of a batch that the system fetches while others are decoded
 
 
-class ShardImages(ImageSource):
+class ShardImages(DecodedImages):
     """Pictures in tars, decoded when asked for; labels from ``.cls``, captions from ``.txt``.
 
     Args:
         shards: the index of the tars.
         framing: how a picture becomes a square, or the square's side in pixels; None keeps each picture's own size.
-        skip_bad: for training: an unusable picture is logged once and counted in ``bad()``,
-            and the next good one takes its place.  Without it, the first one raises.
+        skip_bad: see ``DecodedImages``.
         max_pixels: see ``decode_image``.
     """
 
@@ -50,38 +46,29 @@ class ShardImages(ImageSource):
         skip_bad: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
-        super().__init__(name=name, keys=shards.keys, classes=classes, templates=templates)
-        self.shards, self.framing, self.skip_bad = shards, Framing.of(framing), skip_bad
+        super().__init__(
+            name=name,
+            keys=shards.keys,
+            classes=classes,
+            templates=templates,
+            skip_bad=skip_bad,
+            lost=shards.lost,
+            refused=shards.rejected,
+        )
+        self.shards, self.framing, self.places = shards, Framing.of(framing), tuple(shards.shards)
         self.max_pixels = max_pixels
-        self.bad_samples = self._bad = BadSamples(len(shards), name, lost=shards.lost, refused=shards.rejected)
 
     def halves(self) -> dict[str, list[int]]:
         """Samples that are no pair, from the tars' headers alone: {"no picture": indices, "no caption": indices}."""
-        pictures, captions = self.shards.having(is_picture), self.shards.having("txt".__eq__)
+        pictures, captions = self.shards.having(is_picture), self.shards.having(is_caption)
         return {
             "no picture": np.flatnonzero(~pictures).tolist(),
             "no caption": np.flatnonzero(pictures & ~captions).tolist(),
         }
 
-    def pass_over(self, indices: Sequence[int], reason: str) -> None:
-        """Count these samples as bad, so that with ``skip_bad`` the next good ones take their places."""
-        self._bad.note(indices, reason)
-
-    def allow(self, share: float) -> None:
-        """Pass over this share of bad pictures, and refuse more.
-
-        Raises:
-            ValueError: there are more already, lost with damaged shards.
-        """
-        self._bad.max_share = share
-        self._bad.check()
-
     def fetcher(self) -> Callable[[int], None] | None:
         """What has a shard at hand, where some lie elsewhere."""
         return self.shards.fetch if self.shards.remote else None
-
-    def __getitem__(self, index: int) -> ImageSample:
-        return self._one(index, None)
 
     def __getitems__(self, indices: Sequence[int]) -> list[ImageSample]:
         """The samples at ``indices``, in that order: pictures of one size are decoded into one tensor."""
@@ -93,39 +80,25 @@ class ShardImages(ImageSource):
         for place, i in enumerate(indices):
             if place + _AHEAD < len(indices):
                 self.shards.expect(indices[place + _AHEAD])
-            samples.append(self._one(i, None if block is None else block[place]))
+            samples.append(self._good(i, None if block is None else block[place]))
         return samples if block is None else StackedSamples(samples, block)
 
-    def _one(self, index: int, out: Tensor | None) -> ImageSample:
-        if not self.skip_bad:
-            return self._sample(index, out)
-        for step in range(len(self)):
-            at = (index + step) % len(self)
-            if at in self._bad:
-                continue
-            try:
-                return self._sample(at, out)
-            except DecodeError as error:
-                log.warning("skipped a sample: %s", error)
-                self._bad.note([at], error.reason)
-        raise ValueError(f"none of the {len(self)} samples of '{self.name}' can be used: {self.bad()}")
-
-    def _sample(self, i: int, out: Tensor | None) -> ImageSample:
+    def _sample(self, index: int, out: Tensor | None) -> ImageSample:
         try:
-            return self._decode(i, out)
+            return self._decode(index, out)
         except DecodeError as error:
-            where = self.shards.where(i)
+            where = self.shards.where(index)
             detail = f"{error.detail}; {where}" if error.detail else where
             raise DecodeError(error.reason, detail) from error
 
     def _decode(self, i: int, out: Tensor | None) -> ImageSample:
-        picture = the_picture(self.shards.extensions(i))
+        members = members_of(self.shards.extensions(i))
         try:
-            content = self.shards.read(i, only=(picture, "cls", "txt"))
+            content = self.shards.read(i, only=members.all)
         except (OSError, ValueError) as error:
             raise DecodeError("unreadable", str(error)) from error
         how = Decoding(self.framing, self.max_pixels, len(self.classes))
-        return decode_sample(content, picture, self.keys[i], how, out)
+        return decode_sample(content, members, self.keys[i], how, out)
 
 
 def evaluation_batches(

@@ -6,14 +6,13 @@ import hashlib
 import json
 import os
 import zlib
-from collections import Counter
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.tars import MAX_MEMBER_BYTES, REFUSALS, Member, ShardError, members
+from data.tars import MAX_MEMBER_BYTES, REFUSALS, ShardError, group_members
 
 MAGIC = b"robustclip-shard-index/1\n"
 MAX_INDEXED_BYTES = 2**32 - 1
@@ -100,17 +99,8 @@ def index_tar(path: Path, *, max_member_bytes: int = MAX_MEMBER_BYTES) -> ShardI
     if not path.is_file():
         raise ShardError(f"no shard '{path}'; check the path")
     status = path.stat()
-    samples: dict[str, dict[str, Member]] = {}
-    rejected: Counter[str] = Counter()
-    last, fault = "", ""
-    try:
-        for member in members(path, rejected, max_member_bytes=min(max_member_bytes, MAX_INDEXED_BYTES)):
-            last = member.key
-            if samples.setdefault(last, {}).setdefault(member.ext, member) is not member:
-                rejected["duplicate member"] += 1
-    except ShardError as error:
-        fault = str(error)
-        samples.pop(last, None)  # it may have lost a part
+    grouped = group_members(path, max_member_bytes=min(max_member_bytes, MAX_INDEXED_BYTES))
+    samples = grouped.samples
     found = [member for parts in samples.values() for member in parts.values()]
     names = tuple(dict.fromkeys(member.ext for member in found))
     if len(names) > MAX_EXTENSIONS:
@@ -122,8 +112,8 @@ def index_tar(path: Path, *, max_member_bytes: int = MAX_MEMBER_BYTES) -> ShardI
     return ShardIndex(
         tar={"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "probe": probe(path, offsets, sizes)},
         extensions=names,
-        rejected=dict(rejected),
-        fault=fault,
+        rejected=dict(grouped.rejected),
+        fault=grouped.fault,
         first=np.cumsum([0, *map(len, samples.values())], dtype=np.uint32),
         offset=offsets,
         size=sizes,

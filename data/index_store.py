@@ -92,6 +92,8 @@ def _stored(path: Path) -> tuple[FoundIndex | None, bool]:
             continue
         index = read_index(file)
         if index is not None and _fits(index, path):
+            if index.fault:  # in words that may name a place of before
+                index = index_tar(path)
             return FoundIndex(index, "read", file), doubtful
         doubtful = True
     return None, doubtful

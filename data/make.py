@@ -10,11 +10,14 @@ from typing import Any
 
 from PIL import Image
 
-from data.catalog import CLASS_FILE, TEMPLATE_FILE, read_classes
+from data.class_texts import CLASS_FILE, TEMPLATE_FILE, class_name, read_classes
+from data.folder_images import splits_among, visible_files
 from data.images import ArrayImages
 from data.manifest import new_folder, write_text
 from data.sample import CLASSES, SPLITS, TEMPLATES, captions, digits
 from data.shards import write_shards
+from data.source import check_classes
+from data.tars import is_hidden
 from data.transforms import IMAGE_EXTENSIONS, DecodeError, decode_image
 
 _LISTED = 5  # bad files named in the one line of an error
@@ -36,7 +39,8 @@ def make_from_folder(
 ) -> dict[str, Any]:
     """Shards of ``folder/<class>/<picture>`` in clip_benchmark's layout, and a summary of them.
 
-    The files' bytes are kept as they are; classes and files are taken in the order of their names.
+    The files' bytes are kept as they are; classes and files are taken in the order of their names, and folders within
+    a class folder belong to the class.
     Each sample holds the picture, its label (``cls``) and where it came from (``path``).
 
     Args:
@@ -55,17 +59,26 @@ def make_from_folder(
     bad: list[tuple[str, str]] = []
     samples = _labelled(folder, classes, counts, bad, skip_bad)
     shards = write_shards(out / split, samples, per_shard=per_shard)
-    write_text(out / CLASS_FILE, "".join(f"{name}\n" for name in classes))
+    write_text(out / CLASS_FILE, "".join(f"{class_name(name)}\n" for name in classes))
     summary = {"samples": counts.total(), "shards": len(shards), "classes": dict(counts)}
     return {**summary, "bad": _by_reason(bad), "bad_files": bad}
 
 
 def _class_folders(folder: Path, out: Path) -> list[str]:
-    classes = [path.name for path in _visible(folder) if path.is_dir()]
+    if not folder.is_dir():
+        raise ValueError(f"no folder '{folder}'; check the path")
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
     if not classes:
         raise ValueError(f"no class folders in '{folder}'; it must hold <class>/<picture>")
+    if splits := splits_among(classes):
+        raise ValueError(f"'{folder}' holds splits ({', '.join(splits)}), not class folders; name one of them")
+    odd = next((name for name in classes if name != name.strip() or not name.isprintable() or name[0] == "#"), None)
+    if odd is not None:
+        raise ValueError(f"class folder {odd!r} of '{folder}' cannot be a line of {CLASS_FILE}; rename it")
+    names = [class_name(name) for name in classes]
+    check_classes(names, f"the class folders of '{folder}'")
     listed = out / CLASS_FILE
-    if listed.is_file() and read_classes(listed) != classes:
+    if listed.is_file() and read_classes(listed) != names:
         raise ValueError(f"'{listed}' and '{folder}' hold different classes; choose another output")
     return classes
 
@@ -80,8 +93,8 @@ def _labelled(
     """The samples of a folder; fills ``counts`` and ``bad`` and judges them at the end."""
     for label, name in enumerate(classes):
         counts[name] = 0
-        for path in _visible(folder / name):
-            inner = f"{name}/{path.name}"
+        for _, within in visible_files(str(folder / name)):
+            path, inner = folder / name / within, f"{name}/{within}"
             reason = _fault(path)
             if reason:
                 bad.append((inner, reason))
@@ -124,12 +137,6 @@ def _encoded(source: ArrayImages) -> Iterator[dict[str, Any]]:
         Image.fromarray(source.pixels[i]).save(file, "PNG")
         label = str(source.labels[i])
         yield {"__key__": key, "png": file.getvalue(), "cls": label, "txt": written[i]}
-
-
-def _visible(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise ValueError(f"no folder '{folder}'; check the path")
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _fault(path: Path) -> str | None:

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from data.text_files import read_text
+
 MANIFEST = "index.json"
 
 
@@ -75,7 +77,7 @@ def read_manifest(folder: Path, form: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"'{path}' is not JSON ({error}); make the shards again") from error
     if not isinstance(content, dict) or content.get("format") != form:

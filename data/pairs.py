@@ -8,6 +8,7 @@ from data.captioned import captioned
 from data.catalog import open_images
 from data.embedding_source import EmbeddingSource, SelectedEmbeddings
 from data.embeddings import FORMATS, EmbeddingShards
+from data.folder_images import holds_images
 from data.framing import Framing
 from data.home import at_home
 from data.manifest import read_manifest
@@ -60,8 +61,9 @@ def open_pairs(
         return ParquetNpy(folder, normalise=normalise, values=values, in_memory=in_memory)
     named = where == "digits" or ":" in where or names_shards(where)
     splits = (*folder.glob("nshards.txt"), *folder.glob("*/nshards.txt")) if folder.is_dir() else ()
-    if not named and not splits:
-        kinds = "embedding shards (index.json), parquet_npy (img_emb, metadata), pictures (<split>/nshards.txt)"
+    if not named and not splits and not holds_images(where, split):
+        images = "images (<split>/nshards.txt, or class folders)"
+        kinds = f"embedding shards (index.json), parquet_npy (img_emb, metadata), {images}"
         raise ValueError(
             f"no embeddings in '{where}' and no pictures; name a folder of {kinds}, or tars 'x-{{0..9}}.tar'"
         )

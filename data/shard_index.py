@@ -79,7 +79,9 @@ class IndexedShards:
         self.counts = [len(index) for index in self._indexes]
         self._ends = list(accumulate(self.counts))
         if not self._ends or not self._ends[-1]:
-            raise ValueError(f"the {len(self.shards)} shards hold no samples")
+            fault = next((index.fault for index in self._indexes if index.fault), "")
+            what = "the shard holds" if len(self.shards) == 1 else f"the {len(self.shards)} shards hold"
+            raise ShardError(f"{what} no samples" + (f": {fault}" if fault else f"; check {shown(self.shards[0])}"))
         self.keys = ShardKeys(self._indexes, [Path(file_name(url)).stem for url in self.shards])
         self._files = OpenFiles(self._open)
 

@@ -11,6 +11,7 @@ from data.faults import refuse_faults
 from data.home import at_home
 from data.remote import small_file
 from data.shard_cache import ShardCache
+from data.text_files import read_lines
 
 COUNT_FILE = "nshards.txt"
 _MOST = 1_000_000  # shards of a folder or a list
@@ -40,11 +41,9 @@ def shards_of_list(place: str, cache: ShardCache) -> list[str]:
         file = at_home(place)
         if not file.is_file():
             raise ValueError(f"no list '{place}'; check the path")
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     faults, found = [], []
-    for number, line in enumerate(lines, 1):
-        name = line.strip()
-        if name and not name.startswith("#"):
+    for number, name in read_lines(file, name=shown(place)):
+        if not name.startswith("#"):
             try:
                 found.append(_entry(name, place))
             except ValueError as error:
@@ -97,10 +96,23 @@ def shards_of_folder(url: str, split: str, cache: ShardCache) -> list[str]:
     if file is None:
         needed = f"a folder of shards holds {split}/{COUNT_FILE} and {split}/0.tar, 1.tar, ..."
         raise ValueError(f"no '{shown(place)}'; {needed}; or name tars like '.../x-{{0..9}}.tar'")
-    text = file.read_text(encoding="utf-8", errors="replace").strip()
+    return [sibling(place, f"{number}.tar") for number in range(shard_count(file, name=shown(place)))]
+
+
+def shard_count(file: Path, *, name: str | None = None) -> int:
+    """Return the number of shards that an ``nshards.txt`` says.
+
+    Args:
+        file: to read.
+        name: for messages, where ``file`` is a copy.
+
+    Raises:
+        ValueError: it holds no number, or an impossible one.
+    """
+    text = " ".join(line for _, line in read_lines(file, name=name))
     if not (text.isascii() and text.isdecimal() and len(text) < 9 and 0 < int(text) <= _MOST):
-        raise ValueError(f"'{shown(place)}' says {text[:20]!r} where the number of shards belongs")
-    return [sibling(place, f"{number}.tar") for number in range(int(text))]
+        raise ValueError(f"'{name or file}' says {text[:20]!r} where the number of shards belongs")
+    return int(text)
 
 
 def names_tars(url: str) -> bool:

@@ -14,7 +14,8 @@ from data.manifest import describe, new_folder, write_manifest, write_text
 from data.progress import track
 from data.shard_index import FORMAT
 from data.shard_index import IndexedShards as IndexedShards
-from data.tars import ShardError, members
+from data.shard_lists import shard_count
+from data.tars import Member, ShardError, group_members
 
 
 def expand(shards: str) -> list[str]:
@@ -87,16 +88,14 @@ def _split_folder(folder: Path) -> list[str]:
     listing = folder / "nshards.txt"
     if not listing.is_file():
         raise ValueError(f"no '{listing}'; a folder of shards holds nshards.txt, 0.tar, 1.tar, ...")
-    text = listing.read_text(encoding="utf-8", errors="replace").strip()
-    if not text.isdecimal() or int(text) < 1:
-        raise ValueError(f"'{listing}' says '{text[:20]}' where the number of shards belongs")
-    paths = [folder / f"{i}.tar" for i in range(int(text))]
+    count = shard_count(listing)
+    paths = [folder / f"{i}.tar" for i in range(count)]
     missing = next((path for path in paths if not path.is_file()), None)
     if missing is not None:
-        raise ValueError(f"no file '{missing}' although '{listing}' counts {text} shards")
+        raise ValueError(f"no file '{missing}' although '{listing}' counts {count} shards")
     extra = [path for path in folder.glob("*.tar") if path.stem.isdecimal() and int(path.stem) >= len(paths)]
     if extra:
-        raise ValueError(f"'{min(extra)}' stands beside '{listing}', which counts {text}; correct the number")
+        raise ValueError(f"'{min(extra)}' stands beside '{listing}', which counts {count}; correct the number")
     return [str(path) for path in paths]
 
 
@@ -106,42 +105,43 @@ def stream(
     *,
     opened: Callable[[str], BinaryIO] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """The samples one after the other, {"__key__": str, extension: bytes}, without an index.
+    """The samples one after the other, {"__key__": str, extension: bytes}, without an index file.
 
-    Members of a sample must lie side by side, as webdataset wants it.  Refused members are skipped;
-    they and the faults of damaged shards are counted in ``rejected`` by reason.
+    They are those of ``IndexedShards``: the headers of a tar are read first, so that the members of a sample may lie
+    apart.  Refused members are skipped; they and the faults of damaged shards are counted in ``rejected`` by reason.
 
     Args:
         urls: of the shards.
-        rejected: is counted in.
+        rejected: is counted in; with it, the complete samples of a damaged shard are kept.
         opened: gives the file of a shard, where its address is no path.
 
     Raises:
         ValueError: a damaged shard, when no ``rejected`` is given.
     """
-    from webdataset.tariterators import group_by_keys
-
     counts = Counter() if rejected is None else rejected
-
-    def contents(url: str) -> Iterator[dict[str, Any]]:
-        with opened(url) if opened else Path(url).open("rb") as file:
-            for member in members(Path(shown(url)), counts, file=file):
-                file.seek(member.offset)
-                name = f"{member.key}.{member.ext}"
-                yield {"fname": name, "data": file.read(member.size), "__url__": url}
-
-    def duplicate(_: Exception) -> bool:
-        counts["duplicate member"] += 1
-        return True
-
     for url in urls:
         try:
-            for sample in group_by_keys(contents(url), handler=duplicate):
-                yield {name: value for name, value in sample.items() if name != "__url__"}
+            with opened(url) if opened else Path(url).open("rb") as file:
+                found = group_members(Path(shown(url)), file=file)
+                counts.update(found.rejected)
+                if found.fault:
+                    if rejected is None:
+                        raise ShardError(found.fault)
+                    rejected["damaged shard"] += 1
+                for key, parts in found.samples.items():
+                    yield {"__key__": key, **{ext: _read(file, member, url) for ext, member in parts.items()}}
         except (ShardError, OSError):
             if rejected is None:
                 raise
             rejected["damaged shard"] += 1
+
+
+def _read(file: BinaryIO, member: Member, url: str) -> bytes:
+    file.seek(member.offset)
+    content = file.read(member.size)
+    if len(content) != member.size:
+        raise ShardError(f"shard '{shown(url)}' has become shorter while it was read")
+    return content
 
 
 def write_shards(folder: Path, samples: Iterable[Mapping[str, Any]], *, per_shard: int = 1000) -> list[Path]:

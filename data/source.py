@@ -27,6 +27,7 @@ class ImageSource(Dataset[ImageSample]):
         classes: class names in the order of the labels; empty where pictures have no labels.
         templates: prompts with ``{}`` for the class name.
         bad_samples: those found bad, by their places in the source that reads them; None where none is passed over.
+        places: files or folder that it reads; empty where it is in memory.
     """
 
     def __init__(self, *, name: str, keys: Sequence[str], classes: Sequence[str], templates: Sequence[str]) -> None:
@@ -37,6 +38,7 @@ class ImageSource(Dataset[ImageSample]):
         self.classes = list(classes)
         self.templates = list(templates)
         self.bad_samples: Found | None = None
+        self.places: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -70,6 +72,28 @@ def check_classes(classes: Sequence[str], where: str) -> None:
             lines = [str(i) for i, other in enumerate(classes, 1) if other == name]
             found.append(f"'{name}' on lines {', '.join(lines)}")
         raise ValueError(f"{where} hold duplicates: {'; '.join(found)}; give each class its own name")
+
+
+def same_files(one: ImageSource, other: ImageSource) -> bool:
+    """Whether two splits are the same files: what has no splits is taken as it is, whichever one is asked for."""
+    return bool(one.places) and one.places == other.places
+
+
+def prompts_fault(source: ImageSource, classes: Sequence[str], templates: Sequence[str]) -> str:
+    """Why a source cannot be classified by prompts, as what follows its name in a sentence; empty where it can."""
+    if not classes:
+        return f"names no classes; {missing_classes(source)}"
+    if len(classes) == 1:
+        return f"has 1 class, {classes[0]!r}; nothing can be mistaken for another, name a set with at least 2"
+    return "" if templates else "has no templates"
+
+
+def missing_classes(source: ImageSource) -> str:
+    """What to do about a source without class names, in words."""
+    if isinstance(source, ArrayImages | TensorImages):
+        return "name them"
+    shards = not source.places or source.places[0].endswith(".tar")
+    return "put a classnames.txt beside the shards" if shards else "sort the images into one folder per class"
 
 
 class ArrayImages(ImageSource):
@@ -150,6 +174,7 @@ class SelectedImages(ImageSource):
         keys = ChosenKeys(source.keys, chosen)
         super().__init__(name=source.name, keys=keys, classes=source.classes, templates=source.templates)
         self.source, self.indices, self.bad_samples = source, chosen, source.bad_samples
+        self.places = source.places
         if isinstance(source.shuffle, ShardOrder) and (np.diff(chosen) > 0).all():
             self.shuffle = source.shuffle.of_some(chosen)
 

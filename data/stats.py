@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from data.catalog import locate
-from data.decoding import Decoding, caption_text, label_of, the_picture
+from data.decoding import Decoding, caption_text, label_of, members_of
 from data.framing import Framing
 from data.progress import track
 from data.shard_cache import ShardCache
@@ -100,15 +100,15 @@ def _look(index: IndexedShards, i: int, how: Decoding, found: ShardStatistics) -
     Raises:
         DecodeError: it is bad.
     """
-    picture = the_picture(index.extensions(i))
+    members = members_of(index.extensions(i))
     try:
-        content = index.read(i, only=(picture, "cls", "txt"))
+        content = index.read(i, only=members.all)
     except (OSError, ValueError) as error:
         raise DecodeError("unreadable", str(error)) from error
-    data = content[picture]
+    data = content[members.picture]
     image = decode_image(data, max_pixels=how.max_pixels)
-    label = label_of(content["cls"], how.classes) if "cls" in content else -1
-    caption = caption_text(content["txt"]) if "txt" in content else None
+    label = -1 if members.label is None else label_of(content[members.label], how.classes)
+    caption = None if members.caption is None else caption_text(content[members.caption])
     pixels = np.asarray(image)
     for channel in range(3):
         counts = np.bincount(pixels[:, :, channel].ravel(), minlength=256)

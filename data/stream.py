@@ -1,4 +1,4 @@
-"""Pictures from tars that are read from front to back by ``webdataset``: for shards that are not to be indexed.
+"""Images from tars that are read one after the other, without index files: for shards that are not to be indexed.
 
 Nothing is read before the training starts, and nothing but the shards themselves.  The price: samples are mixed within
 a buffer only, a run that goes on passes over what it has seen, and no sample can be asked for by its number, so that

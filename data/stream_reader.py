@@ -17,7 +17,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from data.addresses import file_name, is_address, shown
 from data.batches import ImageBatch, ImageSample, StackedSamples, collate_images
 from data.block import empty_block
-from data.decoding import Decoding, decode_sample, the_picture
+from data.decoding import Decoding, decode_sample, members_of
 from data.fetch_ahead import FetchAhead
 from data.plan import sample_index
 from data.shards import stream
@@ -132,6 +132,6 @@ class StreamReader(IterableDataset[ImageBatch]):
 def _decoded(sample: dict[str, Any], how: Decoding, out: torch.Tensor) -> ImageSample:
     key = sample["__key__"]
     try:
-        return decode_sample(sample, the_picture(name for name in sample if name != "__key__"), key, how, out)
+        return decode_sample(sample, members_of(name for name in sample if name != "__key__"), key, how, out)
     except DecodeError as error:
         raise DecodeError(error.reason, f"{error.detail}; key '{key}'" if error.detail else f"key '{key}'") from error

@@ -16,8 +16,16 @@ from data.faults import OneLineError
 MAX_MEMBER_BYTES = 2**28
 _HEADER_BYTES, _GLOBAL_HEADERS, _NAME_LENGTH = 2**18, 100, 1024
 _NAME = re.compile(r"^((?:.*/)?[^./]+)\.([^/]+)$", re.DOTALL)  # webdataset: split at the first dot
+_SYSTEMS_OWN = frozenset({"Thumbs.db", "desktop.ini", "__MACOSX"})  # Windows's and macOS's
 _META = re.compile(r"__[^/]*__($|/)")
 _PICKLED = frozenset({"pkl", "pickle", "pyd", "pth", "pt"})
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\0": "xz",
+    b"BZh": "bzip2",
+    b"PK\3\4": "zip",
+}
 _ZERO_BLOCK = bytes(tarfile.BLOCKSIZE)
 
 
@@ -56,7 +64,8 @@ def members(
 
     Memory stays small whatever the tar says: headers are bounded, and none is kept.  Links, devices, names that leave
     the folder or are endless, pickles and giants are skipped and counted in
-    ``rejected`` by reason, of which ``REFUSALS`` has all.
+    ``rejected`` by reason, of which ``REFUSALS`` has all.  Folders, hidden files and what systems leave in folders
+    (``.DS_Store``, ``._photo.jpg``, ``Thumbs.db``) are skipped without a word.
 
     Args:
         path: of the tar.
@@ -70,6 +79,8 @@ def members(
     try:
         with path.open("rb") if file is None else nullcontext(file) as file:
             length = file.seek(0, 2)
+            file.seek(0)
+            _refuse_packed(path, file.read(8), length)
             file.seek(0)
             headers = _Headers(file)
             with tarfile.open(fileobj=headers, mode="r:") as tar:  # pyright: ignore[reportArgumentType, reportCallIssue]
@@ -90,6 +101,41 @@ def members(
     except (tarfile.TarError, OSError, ValueError, EOFError, OverflowError, RecursionError) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ShardError(f"shard '{path}' is not a readable, uncompressed tar ({detail})") from error
+
+
+@dataclass(frozen=True)
+class TarSamples:
+    """The samples of a tar, grouped by key.
+
+    Attributes:
+        samples: members of each key by extension, in the order of the first ones.
+        rejected: refused members by reason.
+        fault: why the tar is damaged, with all complete samples kept; empty where it is not.
+    """
+
+    samples: dict[str, dict[str, Member]]
+    rejected: Counter[str]
+    fault: str
+
+
+def group_members(path: Path, *, max_member_bytes: int = MAX_MEMBER_BYTES, file: BinaryIO | None = None) -> TarSamples:
+    """Return the samples of a tar: members of one key belong together wherever they lie, the first of a name counts.
+
+    Args:
+        path, max_member_bytes, file: as in ``members``.
+    """
+    samples: dict[str, dict[str, Member]] = {}
+    rejected: Counter[str] = Counter()
+    last = fault = ""
+    try:
+        for member in members(path, rejected, max_member_bytes=max_member_bytes, file=file):
+            last = member.key
+            if samples.setdefault(last, {}).setdefault(member.ext, member) is not member:
+                rejected["duplicate member"] += 1
+    except ShardError as error:
+        fault = str(error)
+        samples.pop(last, None)  # it may have lost a part
+    return TarSamples(samples, rejected, fault)
 
 
 class _Headers:
@@ -126,6 +172,22 @@ class _Headers:
         return self._file.tell()
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or one that an operating system left there."""
+    return name.startswith(".") or name in _SYSTEMS_OWN
+
+
+def _refuse_packed(path: Path, start: bytes, length: int) -> None:
+    """Refuse a file that is plainly no tar, by its first bytes, and say what it is."""
+    if not length:
+        raise ShardError(f"shard '{path}' has 0 bytes; fetch or make it again")
+    kind = next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
+    if kind is not None:
+        raise ShardError(
+            f"shard '{path}' is not a readable, uncompressed tar: it is packed with {kind}; unpack it first"
+        )
+
+
 def _cut_short(path: Path, where: str) -> str:
     return f"shard '{path}' is damaged or cut short {where}; fetch or make it again"
 
@@ -134,6 +196,8 @@ def _accept(info: tarfile.TarInfo, rejected: Counter[str], max_member_bytes: int
     if info.isdir() or _META.match(info.name):
         return None
     reason = _refusal(info, max_member_bytes)
+    if reason is None and is_hidden(info.name.rpartition("/")[2]):
+        return None
     match = None if reason else _NAME.match(info.name)
     if match is None:
         rejected[reason or "no key and extension"] += 1

@@ -18,6 +18,17 @@ Interpolation = Literal["bicubic", "bilinear"]
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM")
 IMAGE_EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "gif", "ppm", "pgm"})
 MAX_PIXELS = 178_956_970 // 2
+_MAGIC = {
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\1\0": "ICO",
+    b"8BPS": "Photoshop",
+    b"\x76\x2f\x31\x01": "OpenEXR",
+    b"P7\n": "PAM",
+}
 _LARGE, _PIXELS_PER_BYTE = 2**24, 100  # a larger picture of fewer bytes shows nothing and fills the memory
 _MOST_SCALED = 2**25
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -36,10 +47,11 @@ class DecodeError(OneLineError):
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The picture as 8-bit RGB, first frame only, transparency dropped.
+    """Return the image as 8-bit RGB, as torchvision's ``ImageFolder`` and clip_benchmark read it (``convert("RGB")``).
 
-    The size in the header is checked before a pixel is decoded, also against the length of the file, and only a few
-    formats are tried.
+    So the first frame counts, transparency is dropped without a background, and an EXIF rotation is not applied.  Only
+    gray of 16 bits differs: it is scaled to 8 bits, where they clip it to white.  The size in the header is checked
+    before a pixel is decoded, also against the length of the file, and only a few formats are tried.
 
     Args:
         data: content of the file.
@@ -58,7 +70,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         except Image.DecompressionBombError as error:
             raise DecodeError("too many pixels") from error
         except Image.UnidentifiedImageError as error:
-            raise DecodeError("not an image", f"starts with {data[:8]!r}") from error
+            raise _unidentified(data) from error
         except Exception as error:
             raise DecodeError("undecodable", _first_line(error)) from error
         if image.width * image.height > max_pixels:
@@ -67,6 +79,8 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             raise DecodeError("too many pixels", f"{image.width} x {image.height} in {len(data)} bytes")
         try:
             return to_rgb(image)
+        except DecodeError:
+            raise
         except Exception as error:
             raise DecodeError("undecodable", _first_line(error)) from error
 
@@ -135,12 +149,27 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         image.load()
         return image
-    if image.mode.startswith("I;16"):
-        # Pillow clips 16-bit grey to white; scale it to 8 bits instead.
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise DecodeError("unsupported format", "floating-point pixels, whose range is not known; save it with 8 bits")
+    if image.mode.startswith("I"):  # 16-bit gray: I;16 of PNG, I of PGM and of PNG in older Pillows, never more
+        image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def _unidentified(data: bytes) -> DecodeError:
+    """What is wrong with a file of none of ``FORMATS``; a well-known format is named."""
+    start = data[:512].lstrip(b"\xef\xbb\xbf \r\n\t")
+    if b"<svg" in start:
+        name = "SVG"
+    elif data[4:8] == b"ftyp":
+        name = "AVIF" if data[8:11] == b"avi" else "HEIF"
+    else:
+        name = next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
+    if name is None:
+        return DecodeError("not an image", f"starts with {data[:8]!r}")
+    return DecodeError("unsupported format", f"{name}; convert it to PNG or JPEG")
 
 
 def _first_line(error: Exception) -> str:

@@ -51,7 +51,10 @@ def prior_pairs(config: PriorConfig) -> PriorPairs:
         validation = _open(config, config.data.validation)
         _refuse_other_encoder(source, validation, config)
     elif config.data.validation:
-        train, validation = hold_out(source, config.data.validation, seed=config.seed)
+        try:
+            train, validation = hold_out(source, config.data.validation, seed=config.seed)
+        except ValueError as error:
+            raise ConfigError(f"data.validation: {error}") from error
     lacking = {what for part in (source, validation) if part is not None for what in _lacking(part, config)}
     clip = _towers(config, source, lacking)
     of_images = clip is not None and "image embeddings" in lacking

@@ -62,8 +62,8 @@ class DataConfig:
 
     Attributes:
         shards: ``digits``, a folder in clip_benchmark's layout, tars such as ``train-{0000..1023}.tar`` or
-            ``train-*.tar``, or tars elsewhere, ``https://host/train-{0000..1023}.tar``, ``s3://``, ``gs://``, fetched as
-            needed.
+            ``train-*.tar``, a folder of images, or tars elsewhere, ``https://host/train-{0000..1023}.tar``, ``s3://``,
+            ``gs://``, fetched as needed.
         split: of a set that has several.
         batch_size: over all processes.
         workers: reading processes per training process.

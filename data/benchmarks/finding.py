@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from data.addresses import is_address
 from data.benchmarks.entry import Entry
 from data.benchmarks.texts import digest, identities
 from data.catalog import CLASS_FILE, TEMPLATE_FILE, locate, read_classes, read_templates
+from data.decoding import label_of, members_of
 from data.framing import Framing
 from data.home import at_home
 from data.images import ShardImages
@@ -18,6 +19,7 @@ from data.layouts.reading import read_layout
 from data.progress import track
 from data.shard_index import IndexedShards
 from data.source import ImageSource, SelectedImages
+from data.transforms import DecodeError
 
 REFERENCE_SIZE = 224  # of the models whose shorter side the entries say
 SHARDS = "clip_benchmark"
@@ -146,7 +148,9 @@ def labels_of(source: ImageSource) -> Sequence[int]:
     shards = source.shards
     found: list[int] = []
     for i in track(range(len(source)), "read the labels", len(source)):
-        content: Mapping[str, bytes] = shards.read(i, only=("cls",))
-        text = content.get("cls", b"-1")[:32].decode("ascii", errors="replace").strip()
-        found.append(int(text) if text.lstrip("-").isdecimal() else -1)
+        try:
+            label = members_of(shards.extensions(i)).label
+            found.append(-1 if label is None else label_of(shards.read(i, only=(label,))[label], 0))
+        except DecodeError:  # whoever reads the sample says so
+            found.append(-1)
     return found

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
+from data.text_files import read_lines
+
 
 def read_ids(path: Path) -> list[str]:
     """The names of a list, one a line, in its order.
 
     Raises:
-        OSError, UnicodeDecodeError: the file cannot be read.
-        ValueError: it names nothing.
+        OSError: the file cannot be read.
+        ValueError: it is no text, or names nothing.
     """
-    ids = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    ids = [line for _, line in read_lines(path)]
     if not ids:
         raise ValueError(f"'{path}' names no image")
     return ids

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
 from data.batches import ImageSample
+from data.decoded import DecodedImages
 from data.framing import Framing
-from data.source import ImageSource, check_label
-from data.transforms import DecodeError, decode_image
+from data.source import check_label
+from data.text_files import read_lines
+from data.transforms import MAX_PIXELS, DecodeError, decode_image
 
 MAX_FILE_BYTES = 256 * 1024**2
 
@@ -36,27 +40,38 @@ class Listing:
     layout: str = ""
 
 
-class ListedImages(ImageSource):
+class ListedImages(DecodedImages):
     """The pictures of a listing.
 
     Args:
         listing: of the pictures.
         framing: see there.
         name: for reports.
+        templates: of prompts.
+        skip_bad: see ``DecodedImages``.
     """
 
-    def __init__(self, listing: Listing, framing: Framing, *, name: str) -> None:
-        super().__init__(name=name, keys=listing.keys, classes=listing.classes, templates=())
+    def __init__(
+        self,
+        listing: Listing,
+        framing: Framing,
+        *,
+        name: str,
+        templates: Sequence[str] = (),
+        skip_bad: bool = False,
+    ) -> None:
+        super().__init__(name=name, keys=listing.keys, classes=listing.classes, templates=templates, skip_bad=skip_bad)
         self.listing, self.framing = listing, framing
+        self.places = (folder,) if (folder := getattr(listing.picture, "folder", "")) else ()
         self.labels = [int(label) for label in listing.labels]
         if not len(self.keys) == len(self.labels) == len(set(self.keys)):
             raise ValueError(f"'{name}' needs a label and a unique key for each of its {len(self.keys)} pictures")
         for key, label in zip(self.keys, self.labels, strict=True):
             check_label(label, len(self.classes), f"sample '{key}' of '{name}'")
 
-    def __getitem__(self, index: int) -> ImageSample:
+    def _sample(self, index: int, out: Tensor | None) -> ImageSample:
         try:
-            x = self.framing.pixels(self.listing.picture(index))
+            x = self.framing.pixels(self.listing.picture(index), out)
         except DecodeError as error:
             where = f"{self.keys[index]} of '{self.name}'"
             raise DecodeError(error.reason, f"{error.detail}; {where}" if error.detail else where) from error
@@ -68,6 +83,7 @@ class FilePictures:
     """Pictures in files, decoded when asked for."""
 
     paths: Sequence[Path]
+    max_pixels: int = MAX_PIXELS
 
     def __call__(self, index: int) -> Image.Image:
         """The picture of a file.
@@ -77,12 +93,15 @@ class FilePictures:
         """
         path = self.paths[index]
         try:
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise DecodeError("too many pixels", f"a file of {path.stat().st_size} bytes")
+            status = path.stat()
+            if not S_ISREG(status.st_mode):
+                raise DecodeError("unreadable", "not a plain file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise DecodeError("too many pixels", f"a file of {status.st_size} bytes")
             content = path.read_bytes()
         except OSError as error:
             raise DecodeError("unreadable", error.strerror or type(error).__name__) from error
-        return decode_image(content)
+        return decode_image(content, max_pixels=self.max_pixels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,16 +126,12 @@ def place(root: Path, inner: str) -> Path | None:
 
 
 def text_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not empty.
+    """Return the lines of a text file that are not blank.
 
     Raises:
-        ValueError: it is not UTF-8.
+        ValueError: it is no text; see ``data.text_files``.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"'{path}' is not UTF-8 text; fetch it again") from error
-    return [line.strip() for line in lines if line.strip()]
+    return [line for _, line in read_lines(path)]
 
 
 def need(path: Path) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data.home import at_home
-from data.layouts.listing import FilePictures
+from data.layouts.listing import FilePictures, text_lines
 from data.sample import digits
 from data.transforms import IMAGE_EXTENSIONS
 from data.triplets import Triplets
@@ -84,7 +84,7 @@ def _concepts(root: Path) -> list[Path]:
     listed = root / "unique_id.txt"
     names = sorted(found)
     if listed.is_file():
-        names = [line.strip() for line in listed.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+        names = text_lines(listed)
     missing = [name for name in names if name not in found]
     if missing:
         raise ValueError(f"'{folder}' lacks {len(missing):,} of {len(names):,} concepts, such as {missing[0]}")
@@ -95,7 +95,7 @@ def _rows(path: Path, concepts: int) -> np.ndarray:
     """[N, 3] numbers of concepts."""
     if path.stat().st_size > _MOST_BYTES:
         raise ValueError(f"'{path}' has {path.stat().st_size:,} bytes; a table of triplets has {_MOST_BYTES:,} at most")
-    lines = [line for line in path.read_text("utf-8", errors="replace").splitlines() if line.strip()]
+    lines = text_lines(path)
     if not lines:
         raise ValueError(f"'{path}' holds no triplet")
     try:

@@ -18,6 +18,7 @@ from data.home import at_home
 from data.layouts.listing import FilePictures, ListedImages, Listing
 from data.layouts.plain_pickle import read_plain
 from data.source import ImageSource
+from data.text_files import read_text
 from data.transforms import DecodeError
 
 QUERIES = 70
@@ -114,8 +115,8 @@ def _images(keys: list[str], picture: Callable[[int], Image.Image], framing: int
 
 def _annotations(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else read_plain(path)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        said = json.loads(read_text(path)) if path.suffix == ".json" else read_plain(path)
+    except (OSError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"'{path}' is no JSON that can be read; fetch it again") from error
     said = {_text(key): value for key, value in said.items()} if isinstance(said, dict) else {}
     lacking = [name for name in ("imlist", "qimlist", "gnd") if not isinstance(said.get(name), list)]

@@ -12,6 +12,7 @@ from PIL import Image
 
 from data.layouts.listing import FilePictures
 from data.sample import MARGIN, digits
+from data.text_files import read_text
 from data.triplets import TripletFiles, Triplets
 
 NIGHTS_VOTES = 6
@@ -198,9 +199,8 @@ def _fraction(path: Path) -> float:
 
 def _table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except (OSError, csv.Error) as error:
         raise ValueError(f"'{path}' cannot be read as a table ({type(error).__name__})") from error
     lacking = [name for name in columns if not rows or name not in rows[0]]
     if lacking:

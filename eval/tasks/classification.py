@@ -14,7 +14,7 @@ from data.benchmarks.opening import Benchmark
 from data.benchmarks.texts import prompts_hash
 from data.catalog import open_images
 from data.framing import Framing
-from data.source import ImageSource, choose_images
+from data.source import ImageSource, choose_images, prompts_fault, same_files
 from eval.framing import framing_of
 from eval.tasks.base import Question, Task
 from eval.tasks.benchmarks import listed, open_task
@@ -152,8 +152,8 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: b
     source = choose_images(listed(name, config, whole, benchmark), config.limit, shuffle=shuffle)
     classes = benchmark.names if benchmark else source.classes
     templates = benchmark.templates if benchmark else config.templates or list(source.templates)
-    _check_prompts(name, config, classes, templates)
-    tuning = _tuning_images(name, config, framing)
+    _check_prompts(name, config, source, classes, templates)
+    tuning = _tuning_images(name, config, framing, whole)
     ties = benchmark is not None and benchmark.entry.ties
     scale = clip.logit_scale if config.logit_scale is None else config.logit_scale
     memory = text_memory()
@@ -171,30 +171,25 @@ def classification_task(name: str, config: TaskConfig, clip: CLIP, *, shuffle: b
     )
 
 
-def _check_prompts(name: str, config: TaskConfig, classes: list[str], templates: list[str]) -> None:
-    if not classes:
-        raise ConfigError(f"tasks.{name}: {config.shards} names no classes; put a classnames.txt beside the shards")
-    if len(classes) == 1:
-        raise ConfigError(
-            f"tasks.{name}: {config.shards} has 1 class, {classes[0]!r}; nothing can be mistaken for another, "
-            "name a set with at least 2"
-        )
-    if not templates:
-        raise ConfigError(
-            f"tasks.{name}: {config.shards} has no templates; say tasks.{name}.templates=['a photo of a {{}}.']"
-        )
+def _check_prompts(
+    name: str, config: TaskConfig, source: ImageSource, classes: list[str], templates: list[str]
+) -> None:
+    if fault := prompts_fault(source, classes, templates):
+        remedy = "" if templates else f"; say tasks.{name}.templates=['a photo of a {{}}.']"
+        raise ConfigError(f"tasks.{name}: {config.shards} {fault}{remedy}")
 
 
-def _tuning_images(name: str, config: TaskConfig, framing: Framing) -> ImageSource | None:
+def _tuning_images(name: str, config: TaskConfig, framing: Framing, judged: ImageSource) -> ImageSource | None:
     """Other images than those that are judged; None where the set has none: who needs them says so."""
     if config.tune_split == config.split:
         return None
     try:
         if config.dataset:
             return open_task(name, config, framing.side, split=config.tune_split).source
-        return open_images(config.shards, config.tune_split, framing)
+        found = open_images(config.shards, config.tune_split, framing)
     except ValueError:
         return None
+    return None if same_files(found, judged) else found
 
 
 def chosen_images(name: str, config: TaskConfig, framing: Framing, *, shuffle: bool = False) -> ImageSource:

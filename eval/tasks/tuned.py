@@ -5,7 +5,7 @@ from __future__ import annotations
 from configs.schema import TaskConfig
 from data.framing import Framing
 from data.galleries import of_class, open_labelled
-from data.source import ImageSource
+from data.source import ImageSource, same_files
 from modules.defenses.gates import images_needed
 
 
@@ -28,7 +28,7 @@ def tuning_pictures(
     if config.tune_split == config.split:
         raise ValueError(f"tune_split is {config.split}, which is judged; the threshold needs other pictures")
     tuned = open_labelled(config.shards, config.tune_split, framing)
-    if _same(judged, tuned):
+    if same_files(judged, tuned):
         raise ValueError(f"'{config.shards}' has no folder '{config.tune_split}'; the threshold needs other pictures")
     wanted = tuned if unwanted is None else of_class(tuned, unwanted, others=True)
     if len(wanted) < images_needed(rate):
@@ -37,10 +37,3 @@ def tuning_pictures(
             f"'{wanted.name}' has {len(wanted):,}; add some, or raise {key}"
         )
     return wanted
-
-
-def _same(judged: ImageSource, tuned: ImageSource) -> bool:
-    """Whether two splits are one folder, taken as it is."""
-    listings = [getattr(source, "listing", None) for source in (judged, tuned)]
-    paths = [getattr(getattr(listing, "picture", None), "paths", None) for listing in listings]
-    return paths[0] is not None and paths[0] == paths[1]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from configs.schema import FinetuneConfig
 from data.catalog import locate
+from data.folder_images import holds_images, list_folder
 from train.datamodules import reading_of
 
 
@@ -15,9 +18,14 @@ def data_faults(config: FinetuneConfig) -> list[str]:
     if config.data.shards == "digits":
         return []
     try:
-        found = locate(config.data.shards, config.data.split, reading_of(config.data).shard_cache())
+        shards, split = config.data.shards, config.data.split
+        if holds_images(shards, split):
+            classes, lacking = list_folder(Path(shards).expanduser(), split).classes, f"no class folders in {shards}"
+        else:
+            found = locate(shards, split, reading_of(config.data).shard_cache())
+            classes, lacking = found.classes, f"no classnames.txt beside {found.urls[0]}"
     except ValueError as error:
         return [f"data: {line}" for line in str(error).splitlines()]
-    if config.objective["name"] == "tecoa" and not found.classes:
-        return [f"data: no classnames.txt beside {found.urls[0]}, and tecoa trains on labels; say objective.name=fare"]
+    if config.objective["name"] == "tecoa" and not classes:
+        return [f"data: {lacking}, and tecoa trains on labels; say objective.name=fare"]
     return []

@@ -37,3 +37,10 @@ def test_other_settings_must_not_bear_its_name(said: str, told: str) -> None:
 
 def test_an_attack_beside_it_may_be_any(said: str = "attacks.square={queries: 5}") -> None:
     assert load_config("evaluate", "rclip-nights", [DATA, said]).protocol == "rclip-nights"
+
+
+@pytest.mark.parametrize("key", ["limit", "first"])
+@pytest.mark.parametrize("count", [0, -3])
+def test_a_task_of_no_image_is_refused(key: str, count: int) -> None:
+    with pytest.raises(ConfigError, match=f"tasks.digits.{key} is {count}; it must be at least 1, or null"):
+        load_config("evaluate", "digits", ["prior=x", f"tasks.digits.{key}={count}"])

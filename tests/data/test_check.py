@@ -16,9 +16,11 @@ Picture = Callable[..., bytes]
 def _make(folder: Path, picture: Picture, **bad: dict[str, bytes]) -> list[Path]:
     """Three shards of four good samples, changed where ``bad`` says so."""
     samples = [
-        {"__key__": f"s{i}", "png": picture(i), "cls": "0", "txt": "x"} | bad.get(f"s{i}", {}) for i in range(12)
+        {"__key__": f"s{i}", "png": picture(i), "cls": str(i % 2), "txt": "x"} | bad.get(f"s{i}", {}) for i in range(12)
     ]
-    return write_shards(folder, samples, per_shard=4)
+    paths = write_shards(folder, samples, per_shard=4)
+    (folder.parent / "classnames.txt").write_text("even\nodd\n")
+    return paths
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -27,7 +29,8 @@ def test_good_shards_are_sound(workers: int, tmp_path: Path, picture: Picture) -
     found = check_shards(str(tmp_path / "x"), "train", workers=workers)
     assert found.sound and (found.shards, found.samples, found.good) == (3, 12, 12)
     assert json.loads(json.dumps(found.plain())) == {
-        "sound": True, "shards": 3, "samples": 12, "good": 12, "bad": {}, "rejected": {}, "faults": {}, "examples": {}
+        "sound": True, "evaluate": "yes", "shards": 3, "samples": 12, "good": 12, "labeled": 12,
+        "bad": {}, "rejected": {}, "faults": {}, "examples": {},
     }  # fmt: skip
 
 
@@ -48,7 +51,7 @@ def test_each_kind_of_fault_is_counted_and_shown(tmp_path: Path, picture: Pictur
     assert found.faults == {"damaged shard": 1, "not as its index.json says": 1}
     assert found.good == found.samples - 4 and not found.sound
     assert json.loads(json.dumps(found.plain()))["faults"] == {"damaged shard": 1, "not as its index.json says": 1}
-    assert found.examples["not an image"] == [f"shard '{paths[0]}', key 's0'"]
+    assert found.examples["not an image"] == [f"shard '{paths[0]}', key 's0' (cls, png, txt)"]
 
 
 def test_changed_bytes_a_lying_index_and_an_empty_shard_are_found(tmp_path: Path, picture: Picture) -> None:

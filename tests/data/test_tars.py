@@ -43,7 +43,7 @@ def test_members_are_found_with_key_extension_and_place(tmp_path: Path, make_tar
         (("s0.pyd", b"x"), "pickled"),
         (("s0.meta.PTH", b"x"), "pickled"),
         (("README", b"x"), "no key and extension"),
-        (("._s0.jpg", b"x"), "no key and extension"),
+        (("s0", b"x"), "no key and extension"),
         (("s0.jpg", b"x" * 101), "too large"),
         (("s\udcff.jpg", b"x"), "name is not UTF-8"),
     ],
@@ -65,10 +65,15 @@ def test_names_beyond_ascii_are_fine(tmp_path: Path, make_tar: MakeTar) -> None:
     assert not rejected
 
 
-def test_folders_and_webdatasets_own_notes_are_no_fault(tmp_path: Path, make_tar: MakeTar) -> None:
+def test_folders_hidden_files_and_webdatasets_own_notes_are_no_fault(tmp_path: Path, make_tar: MakeTar) -> None:
     path = make_tar(
         tmp_path / "0.tar",
-        [_special("a", tarfile.DIRTYPE), ("__info__", b"{}"), ("s.cls", b"1")],
+        [
+            _special("a", tarfile.DIRTYPE),
+            ("__info__", b"{}"),
+            *((name, b"x") for name in (".DS_Store", "._s.cls", "a/._s.jpg", "a/Thumbs.db", "__MACOSX/a/._s.jpg")),
+            ("s.cls", b"1"),
+        ],
     )
     rejected: Counter[str] = Counter()
     assert [m.key for m in members(path, rejected)] == ["s"]

@@ -103,7 +103,7 @@ def test_what_cannot_be_filtered_by_is_told_in_one_line(planned: Planned, pool: 
         (TASK.replace("0.1", "1.5") % (pool, pool, ""), r"false_positive_rate is 1\.5"),
         (TASK % (pool, pool, "positive: nine"), "has no class 'nine'; it has one, three, two, zero"),
         (TASK % (f"{pool}, tune_split: test", pool, ""), "tune_split is test, which is judged"),
-        (TASK % (f"{pool}, tune_split: other", pool, ""), "holds no class folders"),
+        (TASK % (f"{pool}, tune_split: other", pool, ""), "no split 'other' in .*; it holds: test, train, tune"),
         (TASK % (f"{pool}/test", f"{pool}/train", ""), "the threshold needs other pictures"),
     ):
         with pytest.raises(ConfigError, match=told) as error:

@@ -96,7 +96,7 @@ def facts_of(folder: Path) -> Facts:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{file} is no JSON that can be read ({error})") from error
     if not isinstance(content, dict):
