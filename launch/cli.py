@@ -18,6 +18,7 @@ from launch.launchers.commands import launch_app
 from launch.launchers.preemption import heed_the_warning
 from launch.launchers.ranks import adopt
 from launch.models import model_app
+from launch.streams import lost_output, prepare_streams
 
 app = typer.Typer(
     name="robustclip",
@@ -72,6 +73,7 @@ def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2, Ctrl-C is 130."""
     # OpenMP threads that wait by spinning starve each other where cores are shared; read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_streams()
     os.environ.update(adopt())
     if "LOCAL_RANK" in os.environ:  # a launcher started this process and would end it
         by_ours = None if "RANK" in os.environ else os.environ.get(STARTED_BY)
@@ -88,6 +90,9 @@ def main() -> None:
         code = explain(error)
     if code == 130:
         say("interrupted; start the same command again to go on")
+    elif not code and (reason := lost_output()):
+        say(f"standard output could not be written: {reason}")
+        code = 2
     if code:
         sys.exit(code)
 

@@ -76,10 +76,10 @@ def run_compare(first: Path, second: Path, defense: str | None, out: Path | None
     Raises:
         ConfigError: a folder without outcomes, no such defence, or runs that are not about the same images.
     """
-    from rich.console import Console
+    from data.terminal import terminal
 
     found = compare_runs(first, second, defense)
-    console = Console()
+    console = terminal()
     for versus in found:
         console.print(versus.sentence, markup=False, highlight=False)
         for caution in versus.cautions:

@@ -133,8 +133,7 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     Raises:
         ConfigError: a folder holds no results, or shards do not make a whole.
     """
-    from rich.console import Console
-
+    from data.terminal import terminal
     from eval.detectors import detection_table
     from eval.measured import measured_table
     from eval.prior_health import health_table
@@ -149,14 +148,14 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     page = build_report(runs, out or runs[0] / "report")
     rows = rows_of(runs)
     if rows:
-        Console().print(terminal_table(rows))
+        terminal().print(terminal_table(rows))
     tables = [speed_table(record) for found in map(read_speed, runs) if found for record in found.records]
     for table in (measured_table(rows), detection_table(rows), *tables):
         if table is not None:
-            Console().print(table)
+            terminal().print(table)
     for run in filter(has_record, runs):
         record = read_record(run)
-        Console().print(health_table(record.last("val/"), record.measures))
+        terminal().print(health_table(record.last("val/"), record.measures))
     for run in filter(of_protocol, runs):
         show_protocol(run)
     print(f"report: {page}")

@@ -168,12 +168,12 @@ def gather(folder: Path) -> None:
 
 
 def _show(record: Record, steps: Sequence[Step]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from data.terminal import terminal
     from eval.protocols.terminal import print_remarks
 
-    console, table = Console(), Table(title=f"{record.label}: {record.title}")
+    console, table = terminal(), Table(title=f"{record.label}: {record.title}")
     for column in ("evaluation", "threat", "sets", "images of a set", "defences", "attacks", "views"):
         table.add_column(column, overflow="fold")
     for step in steps:
@@ -190,8 +190,9 @@ def _show(record: Record, steps: Sequence[Step]) -> None:
 def list_protocols() -> None:
     """Print every shipped protocol: whose, its sets, radii, attacks, images, and what nobody knows of it."""
     known = [described(name) for name in recipe_names("protocol")]
-    from rich.console import Console
     from rich.table import Table
+
+    from data.terminal import terminal
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
@@ -202,7 +203,7 @@ def list_protocols() -> None:
             value = one[key]
             table.add_row(f"  {key}", value if isinstance(value, str) else "\n".join(value) or "nothing")
         table.add_row("", "")
-    Console().print(table)
+    terminal().print(table)
 
 
 def described(name: str) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def read_note(folder: Path, step: int) -> dict[str, Any] | None:
         file = folder / name / note_name(step)
         if file.is_file():
             try:
-                note = json.loads(file.read_text())
+                note = json.loads(file.read_text(encoding="utf-8"))
             except ValueError:
                 note = None
             if not isinstance(note, dict) or not isinstance(note.get(SAMPLES), list):

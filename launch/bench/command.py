@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from configs.files import ConfigError
+from data.terminal import terminal
 from eval.evaluate import finish_run, write_run
 from eval.plan import device_of
 from eval.report import build_report
@@ -61,7 +61,7 @@ def run_bench(
     if unknown:
         raise ConfigError(f"unknown benchmark {unknown[0]!r}; choose of: {', '.join(BENCHMARKS)}")
     device = device_of(accelerator)
-    console, records, begun = Console(), [], time.monotonic()
+    console, records, begun = terminal(), [], time.monotonic()
     asked = {"benchmarks": list(what or BENCHMARKS), "quick": quick, "device": str(device)}
     if out is not None:
         write_run(out, asked, seed=0, command=command)

@@ -50,7 +50,7 @@ def write_open_clip(folder: Path, subject: Exported) -> None:
     said = {name: value for name, value in subject.metadata.items() if name not in ("kind", "file")}
     told = {"format": "pt", "robustclip": json.dumps({**said, "kind": "clip"}, default=str)}
     save_file(state, folder / WEIGHTS, metadata=told)
-    (folder / HUB_CONFIG).write_text(json.dumps(hub_config(subject.clip), indent=1))
+    (folder / HUB_CONFIG).write_text(json.dumps(hub_config(subject.clip), indent=1), encoding="utf-8")
     text = subject.clip.text
     if text is not None and hasattr(text.tokenizer, "save_pretrained"):  # one of transformers, which needs its files
         text.tokenizer.save_pretrained(folder)

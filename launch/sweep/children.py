@@ -94,7 +94,11 @@ def end(children: Sequence[subprocess.Popen[bytes]]) -> None:
 def last_line(log: Path) -> str:
     """What a process said last that is not empty; a line that begins with ours before any other."""
     try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()[-50:] if line.strip()]
+        lines = [
+            line.strip()
+            for line in log.read_text(errors="replace", encoding="utf-8").splitlines()[-50:]
+            if line.strip()
+        ]
     except OSError:
         return ""
     ours = [line.removeprefix("robustclip: ") for line in lines if line.startswith("robustclip: ")]

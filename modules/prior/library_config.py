@@ -64,7 +64,7 @@ def read_library_config(path: Path) -> LibraryConfig:
         ValueError: no file, no JSON, not such a configuration, or a value that is not supported.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"no configuration at {path}") from error
     except (ValueError, RecursionError) as error:
