@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from data.folder_lock import release_all
 from data.parent import STARTED_BY, end_with_parent
 from launch.commands import judging, perceiving, robustifying, sweeping, training
 from launch.commands.data import data_app
@@ -88,6 +89,7 @@ def main() -> None:
         if debug:
             raise
         code = explain(error)
+    release_all()
     if code == 130:
         say("interrupted; start the same command again to go on")
     elif not code and (reason := lost_output()):

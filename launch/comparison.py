@@ -76,6 +76,7 @@ def run_compare(first: Path, second: Path, defense: str | None, out: Path | None
     Raises:
         ConfigError: a folder without outcomes, no such defence, or runs that are not about the same images.
     """
+    from data.folder_lock import locked_folder
     from data.terminal import terminal
 
     found = compare_runs(first, second, defense)
@@ -86,7 +87,8 @@ def run_compare(first: Path, second: Path, defense: str | None, out: Path | None
             console.print(f"! {caution}", style="magenta", markup=False, highlight=False)
         console.print(_table(versus))
     if out is not None:
-        print(f"comparison: {_write(out, found)}")
+        with locked_folder(out):
+            print(f"comparison: {_write(out, found)}")
 
 
 def compare_runs(first: Path, second: Path, defense: str | None = None) -> list[Versus]:

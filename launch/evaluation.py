@@ -11,6 +11,9 @@ from typing import Any
 from configs.files import ConfigError, write_atomically
 from configs.load import load_config, override
 
+TURN = 60.0
+"""Seconds that a process waits while another one writes the same page or record."""
+
 
 def run_evaluation(
     checkpoint: str,
@@ -133,6 +136,7 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     Raises:
         ConfigError: a folder holds no results, or shards do not make a whole.
     """
+    from data.folder_lock import locked_folder
     from data.terminal import terminal
     from eval.detectors import detection_table
     from eval.measured import measured_table
@@ -144,8 +148,9 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     from eval.tables import terminal_table
     from launch.protocols import show_protocol
 
-    runs = _joined(runs, out)
-    page = build_report(runs, out or runs[0] / "report")
+    with locked_folder(out or runs[0] / "report", patience=TURN):
+        runs = _joined(runs, out)
+        page = build_report(runs, out or runs[0] / "report")
     rows = rows_of(runs)
     if rows:
         terminal().print(terminal_table(rows))

@@ -11,12 +11,13 @@ from configs.files import ConfigError, write_atomically
 from configs.load import override, plain, recipe_names
 from configs.protocol import load_protocol, name_of
 from configs.schema import ProtocolConfig
+from data.folder_lock import locked_folder
 from eval.protocols.places import Places, find_places
 from eval.protocols.plan import Step, label_of, steps_of
 from eval.protocols.record import Record, has_record, read_record, write_record
 from eval.protocols.start import started
 from eval.tables import threat_name
-from launch.evaluation import last_of_all, part_of, show_results, told_by
+from launch.evaluation import TURN, last_of_all, part_of, show_results, told_by
 
 
 def run_protocol(
@@ -75,6 +76,12 @@ def _shared(out: Path | None, record: Record, config: ProtocolConfig, command: s
         ConfigError: it is another run's.
     """
     assert out is not None
+    with locked_folder(out, patience=TURN):
+        _agree(out, record, config, command)
+    return out
+
+
+def _agree(out: Path, record: Record, config: ProtocolConfig, command: str) -> None:
     from eval.evaluate import write_run
 
     if has_record(out):
@@ -84,7 +91,6 @@ def _shared(out: Path | None, record: Record, config: ProtocolConfig, command: s
     else:
         write_run(out, config, seed=config.seed, command=command)
         write_record(out, record)
-    return out
 
 
 def _prepared(name: str, config: ProtocolConfig) -> tuple[Record, list[Step]]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError, write_atomically
 from configs.load import config_hash, plain, same_config, to_yaml
 from configs.names import safe_name
+from data.folder_lock import FILE as LOCK
+from data.folder_lock import FolderLock, lock_folder
 from eval.evaluate import finish_run, write_run
 from train.checkpoint_faults import first_sound
 
@@ -36,11 +38,13 @@ class Run:
         folder: its place.
         config: checked.
         finished: it ended before; there is nothing left to do.
+        lock: that keeps other commands from writing there, as long as there is this object; None for who only reads.
     """
 
     folder: Path
     config: Any
     finished: bool
+    lock: FolderLock | None = field(default=None, repr=False, compare=False)
 
     @property
     def checkpoints(self) -> Path:
@@ -72,12 +76,19 @@ def open_run(recipe: str, config: Any, out: Path | None, *, command: str = "") -
 
     Raises:
         ConfigError: ``out`` holds another run or other files.
+        ValueError: another process is writing it, or nothing can be written there.
     """
     if out is None:
-        parent = Path("runs") / safe_name(recipe)
-        folder = _unfinished(parent, config) or _fresh(parent)
+        folder = unfinished_run(recipe, config)
+        if folder is not None:
+            print(f"going on with {folder}")
+        folder = folder or _fresh(Path("runs") / safe_name(recipe))
     else:
         folder = out
+        if folder.is_file():
+            raise ConfigError(f"{folder} is a file; name a folder with --out")
+    lock = lock_folder(folder)
+    if out is not None:
         _refuse_foreign(folder, config)
     file, finished = folder / "config.yaml", (folder / _DONE).is_file()
     for left in [path for pattern in _LEFT for path in folder.glob(pattern)]:
@@ -87,7 +98,7 @@ def open_run(recipe: str, config: Any, out: Path | None, *, command: str = "") -
     elif not finished and not same_config(file, config):
         print(f"going on with {folder} on other processes")
         write_atomically(file, to_yaml(config))
-    return Run(folder, config, finished)
+    return Run(folder, config, finished, lock)
 
 
 def is_of(folder: Path, config: Any) -> bool:
@@ -101,22 +112,19 @@ def _fresh(parent: Path) -> Path:
     return next(parent / name for name in names if not (parent / name).exists())
 
 
-def _unfinished(parent: Path, config: Any) -> Path | None:
-    for file in sorted(parent.glob("*/config.yaml"), reverse=True):
+def unfinished_run(recipe: str, config: Any) -> Path | None:
+    """Return the folder of the newest run of a recipe with the same config that has not finished, if there is one."""
+    for file in sorted((Path("runs") / safe_name(recipe)).glob("*/config.yaml"), reverse=True):
         if not (file.parent / _DONE).exists() and is_of(file.parent, config):
-            print(f"going on with {file.parent}")
             return file.parent
     return None
 
 
 def _refuse_foreign(folder: Path, config: Any) -> None:
-    if folder.is_file():
-        raise ConfigError(f"{folder} is a file; name a folder with --out")
-    if not folder.is_dir():
-        return
     file = folder / "config.yaml"
     names = {path.name for path in folder.iterdir()}
-    if {name for name in names if not name.startswith((".config.yaml.", ".env.json."))} <= {"config.yaml", "env.json"}:
+    begun = {"config.yaml", "env.json", LOCK}
+    if {name for name in names if not name.startswith((".config.yaml.", ".env.json."))} <= begun:
         file.unlink(missing_ok=True)  # a run that ended before it did anything is replaced
         return
     if not file.is_file():

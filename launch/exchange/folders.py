@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError
+from data.folder_lock import locked_folder
 from launch.exchange.subject import HUB_CONFIG, Exported, hub_config, whole_state
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -26,16 +27,16 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     if out.exists():
         raise ConfigError(f"{out} exists; name a new folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        for file in temporary.rglob("*"):
-            file.chmod(0o755 if file.is_dir() else 0o644)
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with locked_folder(out, beside=True):
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            for file in temporary.rglob("*"):
+                file.chmod(0o755 if file.is_dir() else 0o644)
+            temporary.rename(out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_open_clip(folder: Path, subject: Exported) -> None:

@@ -111,7 +111,7 @@ def test_what_a_killed_process_was_writing_is_in_nobodys_way(tmp_path: Path) -> 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".env.json.x1").touch()
     run = begun(open_run("fare", CONFIG, tmp_path / "run"))
-    assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoints", "config.yaml", "env.json"]
+    assert sorted(path.name for path in run.folder.iterdir()) == [".lock", "checkpoints", "config.yaml", "env.json"]
     left = [run.checkpoints / ".step=000002.ckpt.tmp", run.folder / ".metrics.csv.ab", run.folder / ".config.yaml.ab"]
     for path in left:
         path.touch()
