@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -70,11 +71,25 @@ def _options(
         os.environ["ROBUSTCLIP_DEBUG"] = "1"
 
 
+def _refusal() -> str:
+    """Return why nothing can be done from here; empty where it can."""
+    if sys.flags.optimize:
+        return "results are checked by assertions, which python -O and PYTHONOPTIMIZE switch off; start without them"
+    try:
+        Path.cwd()
+    except OSError:  # torch would end the process
+        return "the current folder does not exist any more; change to another one"
+    return ""
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2, Ctrl-C is 130."""
     # OpenMP threads that wait by spinning starve each other where cores are shared; read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     prepare_streams()
+    if reason := _refusal():
+        say(reason)
+        sys.exit(2)
     os.environ.update(adopt())
     if "LOCAL_RANK" in os.environ:  # a launcher started this process and would end it
         by_ours = None if "RANK" in os.environ else os.environ.get(STARTED_BY)
