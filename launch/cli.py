@@ -19,6 +19,7 @@ from launch.errors import explain, say
 from launch.launchers.commands import launch_app
 from launch.launchers.preemption import heed_the_warning
 from launch.launchers.ranks import adopt
+from launch.limits import allow_open_files
 from launch.models import model_app
 from launch.streams import lost_output, prepare_streams
 
@@ -87,6 +88,7 @@ def main() -> None:
     # OpenMP threads that wait by spinning starve each other where cores are shared; read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     prepare_streams()
+    allow_open_files()
     if reason := _refusal():
         say(reason)
         sys.exit(2)

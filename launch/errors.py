@@ -17,6 +17,9 @@ _IN_WORKER = "Original Traceback (most recent call last):"
 def explain(error: Exception) -> int:
     """Tell a user's mistake in a line; anything else is ours, and says how to see more."""
     text, is_mistake = str(error), isinstance(error, (ValueError, OSError))
+    if isinstance(error.__cause__, EOFError):  # typer makes an Abort of it
+        say("a process ended in the middle of its work, killed or short of memory or open files; try data.workers=0")
+        return 2
     if _IN_WORKER in text:  # torch passes on the whole traceback of a process that reads data
         text = text.strip().splitlines()[-1]
         text = text.partition(": ")[2] or text

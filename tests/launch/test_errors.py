@@ -40,6 +40,26 @@ def test_an_error_is_one_line(error: Exception, line: str, code: int, capsys: py
     assert line in said and len(said.splitlines()) == 1
 
 
+def test_a_worker_that_is_gone_is_no_abort(capsys: pytest.CaptureFixture[str]) -> None:
+    error = RuntimeError("")
+    error.__cause__ = EOFError()
+    assert explain(error) == 2
+    assert "a process ended in the middle of its work" in capsys.readouterr().err
+
+
+def test_a_low_limit_of_open_files_is_raised_or_borne() -> None:
+    code = (
+        "import resource, sys; hard = int(sys.argv[1]); resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard)); "
+        "from launch.limits import allow_open_files; from data.open_files import OpenFiles; "
+        "limit = allow_open_files(); "
+        "m = sys.modules.get('torch.multiprocessing'); how = m.get_sharing_strategy() if m else None; "
+        "print(limit, how, OpenFiles(int)._limit)"
+    )
+    for hard, expected in ((4096, "4096 None 256"), (80, "80 file_system 20")):
+        ended = subprocess.run([sys.executable, "-c", code, str(hard)], capture_output=True, text=True, check=True)
+        assert ended.stdout.strip() == expected
+
+
 def test_without_assertions_the_command_does_not_start(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-O", "-m", "launch.cli", "--help"], capture_output=True, text=True)
     assert ended.returncode == 2 and "python -O" in ended.stderr and len(ended.stderr.splitlines()) == 1
