@@ -22,6 +22,10 @@ _LEAVING = 30.0  # seconds that processes of a command that was killed have to l
 _WRITING = 1.0  # seconds in which whoever has just locked a folder writes its name
 
 
+class FolderInUseError(ValueError):
+    """Another process writes a folder."""
+
+
 class FolderLock:
     """A lock on a folder, held by this process until ``release``, or until nothing refers to it.
 
@@ -60,7 +64,8 @@ def lock_folder(folder: Path, *, beside: bool = False, patience: float = 0.0) ->
         patience: seconds to wait for another command that holds it.
 
     Raises:
-        ValueError: another process holds it, or nothing can be written there.
+        FolderInUseError: another process holds it.
+        ValueError: nothing can be written there.
     """
     folder = folder.expanduser().absolute()
     home = folder.parent if beside else folder
@@ -121,7 +126,8 @@ def _acquire(folder: Path, file: Path, patience: float) -> int:
         os.close(handle)
         wait = max(patience, _LEAVING if _lives(holder) is False else 0.0 if holder else _WRITING)
         if not got and time.monotonic() - begin > wait:
-            raise ValueError(f"'{folder}' is in use by {_words(holder)}; wait for it to end, or name another folder")
+            line = f"'{folder}' is in use by {_words(holder)}; wait for it to end, or name another folder"
+            raise FolderInUseError(line)
         time.sleep(0.05)
 
 

@@ -27,6 +27,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         ValueError: the folder exists and is not empty, cannot be written, or another process is making it.
     """
+    folder = folder.resolve() if folder.is_symlink() else folder
     _refuse_full(folder)
     with locked_folder(folder, beside=True):
         _refuse_full(folder)  # whoever held the lock may have made it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from configs.files import ConfigError, write_atomically
 from configs.load import config_hash, plain, same_config, to_yaml
 from configs.names import safe_name
 from data.folder_lock import FILE as LOCK
-from data.folder_lock import FolderLock, lock_folder
+from data.folder_lock import FolderInUseError, FolderLock, is_empty, lock_folder
 from eval.evaluate import finish_run, write_run
 from train.checkpoint_faults import first_sound
 
@@ -78,18 +79,16 @@ def open_run(recipe: str, config: Any, out: Path | None, *, command: str = "") -
         ConfigError: ``out`` holds another run or other files.
         ValueError: another process is writing it, or nothing can be written there.
     """
-    if out is None:
-        folder = unfinished_run(recipe, config)
-        if folder is not None:
-            print(f"going on with {folder}")
-        folder = folder or _fresh(Path("runs") / safe_name(recipe))
-    else:
-        folder = out
-        if folder.is_file():
-            raise ConfigError(f"{folder} is a file; name a folder with --out")
-    lock = lock_folder(folder)
     if out is not None:
+        if out.is_file():
+            raise ConfigError(f"{out} is a file; name a folder with --out")
+        folder, lock = out, lock_folder(out)
         _refuse_foreign(folder, config)
+    elif there := unfinished_run(recipe, config):
+        print(f"going on with {there}")
+        folder, lock = there, lock_folder(there)
+    else:
+        folder, lock = _fresh(Path("runs") / safe_name(recipe))
     file, finished = folder / "config.yaml", (folder / _DONE).is_file()
     for left in [path for pattern in _LEFT for path in folder.glob(pattern)]:
         left.unlink(missing_ok=True)
@@ -106,10 +105,17 @@ def is_of(folder: Path, config: Any) -> bool:
     return same_config(folder / "config.yaml", config, but=_PLACE)
 
 
-def _fresh(parent: Path) -> Path:
+def _fresh(parent: Path) -> tuple[Path, FolderLock]:
+    """A new folder, which no other process that starts in the same second has taken."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    names = [stamp, *(f"{stamp}-{i}" for i in range(2, 1000))]
-    return next(parent / name for name in names if not (parent / name).exists())
+    for name in (stamp, *(f"{stamp}-{i}" for i in range(2, 1000))):
+        if (parent / name).exists():
+            continue
+        with suppress(FolderInUseError):
+            lock = lock_folder(parent / name)
+            if is_empty(parent / name):
+                return parent / name, lock
+    raise ConfigError(f"{parent} holds too many runs of this second; name a folder with --out")
 
 
 def unfinished_run(recipe: str, config: Any) -> Path | None:

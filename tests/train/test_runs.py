@@ -9,6 +9,7 @@ import torch
 
 from configs.files import ConfigError
 from configs.load import load_config, to_yaml
+from tests.data.holder import holder
 from tests.train.stubs import checkpoint
 from train.runs import Run, open_run
 
@@ -117,3 +118,13 @@ def test_what_a_killed_process_was_writing_is_in_nobodys_way(tmp_path: Path) -> 
         path.touch()
     open_run("fare", CONFIG, tmp_path / "run")
     assert not [path for path in left if path.exists()]
+
+
+def test_runs_that_start_in_the_same_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("train.runs.time.strftime", lambda *_: "now")
+    monkeypatch.setattr(Path, "exists", lambda path: False)  # both have looked before either made its folder
+    with holder(tmp_path / "runs" / "fare" / "now"):
+        assert open_run("fare", OTHER, None).folder == Path("runs/fare/now-2")
