@@ -45,20 +45,36 @@ def write_bytes(path: Path, content: bytes) -> None:
 def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Whether this process alone holds the lock file ``path`` within the block; it ends with the process too.
 
+    On a file system without locks nobody waits: files are whole or absent there too, and may be fetched twice.
+
     Args:
         path: of the lock file, which is made and stays.
         wait: for others to let go of it; without it, the answer is False while somebody holds it.
-    """
-    import fcntl
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    Raises:
+        OSError: nothing can be written there.
+    """
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        remedy = "name another cache with ROBUSTCLIP_CACHE or data.cache_dir"
+        raise OSError(f"cannot write to the cache '{path.parent}': {error.strerror}; {remedy}") from error
+    try:
+        got = flock(handle, wait=wait)
+        yield wait if got is None else got
     finally:
         os.close(handle)
+
+
+def flock(handle: int, *, wait: bool) -> bool | None:
+    """Whether this process now has the lock of an open file; None where its file system has no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return None
+    return True

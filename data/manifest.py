@@ -11,10 +11,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from data.folder_lock import locked_folder
 from data.text_files import read_text
 
 MANIFEST = "index.json"
@@ -25,23 +26,25 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes ``folder`` when the block ends well, and vanishes otherwise.
 
     Raises:
-        ValueError: the folder exists and is not empty.
+        ValueError: the folder exists and is not empty, cannot be written, or another process is making it.
     """
+    folder = folder.resolve() if folder.is_symlink() else folder
+    _refuse_full(folder)
+    with locked_folder(folder, beside=True):
+        _refuse_full(folder)  # whoever held the lock may have made it
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            temporary.replace(folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def _refuse_full(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"'{folder}' exists and is not empty; choose another folder or remove it")
-    parent_is_new = not folder.parent.exists()
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        temporary.replace(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if parent_is_new:
-            with suppress(OSError):  # somebody else may have put something there
-                folder.parent.rmdir()
-        raise
 
 
 def write_text(path: Path, content: str) -> None:

@@ -18,11 +18,11 @@ class OpenFiles:
 
     Args:
         opener: a new file descriptor for a number, which is closed here.
-        kept: files that stay open.
+        kept: files that stay open; as many as a process may well have, where it is not said.
     """
 
-    def __init__(self, opener: Callable[[int], int], *, kept: int = _KEPT) -> None:
-        self._opener, self._limit, self._process = opener, kept, os.getpid()
+    def __init__(self, opener: Callable[[int], int], *, kept: int | None = None) -> None:
+        self._opener, self._limit, self._process = opener, kept or _affordable(), os.getpid()
         self._handles: OrderedDict[int, int] = OrderedDict()
         weakref.finalize(self, _close, self._handles)
 
@@ -61,6 +61,14 @@ class OpenFiles:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["_opener"], kept=state["_limit"])
+
+
+def _affordable() -> int:
+    """Return a quarter of the files that this process may have open, and not many."""
+    import resource
+
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _KEPT if soft == resource.RLIM_INFINITY else max(1, min(_KEPT, soft // 4))
 
 
 def _close(handles: OrderedDict[int, int]) -> None:

@@ -13,9 +13,9 @@ _PATIENCE = 2.0  # seconds before a bar appears
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
     """The items, one by one; a bar on a terminal's stderr once the loop has taken two seconds."""
-    from rich.console import Console
+    from data.terminal import terminal
 
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     if not console.is_terminal:
         yield from items
         return

@@ -10,6 +10,7 @@ from typing import overload
 import numpy as np
 
 from data.cache_folder import write_bytes
+from data.folder_lock import locked_folder
 from data.targets import (
     FILE,
     Header,
@@ -22,6 +23,8 @@ from data.targets import (
     write_header,
 )
 
+_TURN = 60.0  # seconds that a training waits for another one that begins the same folder
+
 
 def prepare(folder: Path, header: Header) -> Header:
     """The header of a folder that is new or was begun before; only one process may ask.
@@ -31,6 +34,13 @@ def prepare(folder: Path, header: Header) -> Header:
     """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"'{folder}' is a file; data.targets names a folder")
+    if (folder / FILE).is_file():
+        return _prepare(folder, header)
+    with locked_folder(folder, beside=True, patience=_TURN):
+        return _prepare(folder, header)
+
+
+def _prepare(folder: Path, header: Header) -> Header:
     if folder.is_dir() and any(folder.iterdir()):
         found = read_header(folder)
         check_header(folder, found, header)

@@ -144,7 +144,7 @@ class EvaluateCheckpoints(Callback):
     def _watched(self, step: int, encoder: ImageEncoder) -> list[dict[str, Any]]:
         """The alarms of this checkpoint, told at once and for the report."""
         file = self.out / "watch.json"  # what the first checkpoint's gradients were like, to compare with
-        earlier = Probe(**json.loads(file.read_text())) if file.is_file() else None
+        earlier = Probe(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
         found, raised = watch(encoder, self.plan, earlier)
         if found is not None and earlier is None:
             write_atomically(file, json.dumps(asdict(found)))
@@ -155,5 +155,5 @@ class EvaluateCheckpoints(Callback):
     def _earlier_notes(self, step: int) -> list[dict[str, Any]]:
         """The alarms of checkpoints before this one."""
         file = self.out / "notes.json"
-        notes = json.loads(file.read_text()) if file.is_file() else []
+        notes = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
         return [note for note in notes if note.get("step", step) < step]

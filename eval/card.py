@@ -218,7 +218,7 @@ def read_card(folder: Path) -> Card:
     if not path.is_file():
         raise ConfigError(f"no scorecard at {path}; robustclip scorecard makes one")
     try:
-        return _card(json.loads(path.read_text()))
+        return _card(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path} is damaged ({error}); make the scorecard again") from error
 

@@ -85,14 +85,14 @@ def created(file: Path, text: str) -> bool:
     """Whether this process, and no other, made a file; it is there with all of its text or not at all."""
     temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
         os.link(temporary, file)  # fails where the name is taken, also over a network
         return True
     except FileExistsError:
         return False
     except OSError:  # no second names on this disk
         try:
-            with file.open("x") as made:
+            with file.open("x", encoding="utf-8") as made:
                 made.write(text)
             return True
         except FileExistsError:
@@ -103,7 +103,7 @@ def created(file: Path, text: str) -> bool:
 
 def _expired(file: Path, expires: float) -> bool:
     try:
-        said, touched = json.loads(file.read_text() or "{}"), file.stat().st_mtime
+        said, touched = json.loads(file.read_text(encoding="utf-8") or "{}"), file.stat().st_mtime
     except (OSError, ValueError):
         return False  # written at this very moment
     if said.get("released") or (said.get("host") == _machine() and not _lives(int(said.get("pid", 0)))):
@@ -135,7 +135,7 @@ def _machine() -> str:
     """Where a process number means a process: host, its start, and the container's own numbering."""
     parts = [socket.gethostname()]
     try:
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip())
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
     except OSError:
         parts.append(str(uuid.getnode()))

@@ -179,7 +179,7 @@ def write_run(out: Path, config: Any, *, seed: int, command: str, weights: dict[
 def finish_run(out: Path, phases: dict[str, float]) -> None:
     """Add the seconds of each phase to a run's environment; a run that went on keeps what it took before."""
     file = out / "env.json"
-    environment = json.loads(file.read_text())
+    environment = json.loads(file.read_text(encoding="utf-8"))
     taken = environment["phases"]
     taken |= {name: max(round(seconds, 2), taken.get(name, 0.0)) for name, seconds in phases.items()}
     environment["seconds"] = round(sum(taken.values()), 2)

@@ -70,7 +70,7 @@ def finding(out: Path, step: int) -> Finding | None:
     """What was found about a step; None where it was not judged to the end."""
     folder = folder_of(out, step)
     try:
-        said = json.loads((folder / _MARK).read_text())
+        said = json.loads((folder / _MARK).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     probe = said["probe"]
@@ -124,7 +124,13 @@ def alarms_of(out: Path, found: list[Finding], step: int) -> list[Alarm]:
     file = out / "watch.json"  # the training itself looked at the first one
     probes = {one.step: one.probe for one in found if one.probe is not None}
     first = min(probes, default=step)
-    earlier = Probe(**json.loads(file.read_text())) if file.is_file() else probes.get(first) if first < step else None
+    earlier = (
+        Probe(**json.loads(file.read_text(encoding="utf-8")))
+        if file.is_file()
+        else probes.get(first)
+        if first < step
+        else None
+    )
     mine = probes.get(step)
     return alarms(mine, earlier) if mine is not None else []
 
@@ -154,4 +160,4 @@ def _write(out: Path, name: str, found: list[Finding]) -> None:
 
 
 def _listed(file: Path) -> list[dict[str, Any]]:
-    return json.loads(file.read_text()) if file.is_file() else []
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []

@@ -147,6 +147,10 @@ def _copy(folders: Sequence[Path], out: Path) -> None:
     for folder in folders:
         copy_looks(folder, out)
         file = folder / "notes.json"
-        notes += [note for note in (json.loads(file.read_text()) if file.is_file() else []) if note not in notes]
+        notes += [
+            note
+            for note in (json.loads(file.read_text(encoding="utf-8")) if file.is_file() else [])
+            if note not in notes
+        ]
     if notes:
         write_atomically(out / "notes.json", json.dumps(notes))

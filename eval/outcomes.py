@@ -183,7 +183,7 @@ def read_header(path: Path) -> dict[str, Any]:
         ConfigError: damaged.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         digest = content.pop("digest")
     except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
         raise _damaged(path, error) from error

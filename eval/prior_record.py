@@ -61,7 +61,7 @@ def read_record(folder: Path) -> PriorRecord:
     """
     file = folder / FILE
     try:
-        facts = json.loads(file.read_text())
+        facts = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read ({error}); train the prior again") from error
     if not isinstance(facts, dict):
@@ -78,7 +78,7 @@ def read_curves(path: Path) -> dict[str, Curve]:
     if not path.is_file():
         return {}
     curves: dict[str, Curve] = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         for row in reader:
             try:

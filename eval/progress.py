@@ -28,7 +28,6 @@ class Ticker:
 
     def __enter__(self) -> Self:
         if not self.quiet:
-            from rich.console import Console
             from rich.markup import escape
             from rich.progress import (
                 BarColumn,
@@ -38,12 +37,14 @@ class Ticker:
                 TimeRemainingColumn,
             )
 
+            from data.terminal import terminal
+
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TaskProgressColumn(show_speed=True),
                 TimeRemainingColumn(),
-                console=Console(stderr=True),
+                console=terminal(stderr=True),
                 transient=True,
             )
             self._bar.start()

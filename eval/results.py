@@ -92,7 +92,7 @@ def read_results(path: Path) -> list[Result]:
         raise ConfigError(f"no results at {path}; run an evaluation there first")
     known = {f.name for f in fields(Result)}
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             row = json.loads(line)
             rows.append(Result(**{k: v for k, v in row.items() if k in known}))

@@ -113,7 +113,7 @@ def read_speed(folder: Path) -> Speed | None:
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
         about = found.pop("about")
         return inert(Speed([_record(name, one) for name, one in found.items()], dict(about)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

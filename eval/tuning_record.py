@@ -165,7 +165,7 @@ def read_tuning(folder: Path) -> Tuning:
     if not path.is_file():
         raise ConfigError(f"no tuning at {path}; robustclip tune makes one")
     try:
-        return _tuning(json.loads(path.read_text()))
+        return _tuning(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path} is damaged ({error}); tune again into another folder") from error
 

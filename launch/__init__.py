@@ -1,1 +1,6 @@
 """Who runs where: the command line and the launchers."""
+
+from pathlib import Path
+from runpy import run_path
+
+run_path(str(Path(__file__).parents[1] / "data" / "siblings.py"))["require_siblings"](__name__, __file__)

@@ -68,8 +68,9 @@ def _print_one(one: Entry) -> None:
 
 
 def _print_table(known: list[Entry]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from data.terminal import terminal
 
     table = Table(box=None, pad_edge=False)
     for column in ("dataset", "split", "images", "classes", "attacked at", "needs"):
@@ -79,4 +80,4 @@ def _print_table(known: list[Entry]) -> None:
         count, classes = (f"{number:,}" if number else "–" for number in (one.count, one.classes))
         space = f"{one.native} px" if one.space == "native" else "model's" if one.tasks else one.kind
         table.add_row(one.id, one.split, count, classes, space, described(one)["needs"])
-    Console().print(table)
+    terminal().print(table)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from data.folder_lock import release_all
 from data.parent import STARTED_BY, end_with_parent
 from launch.commands import judging, perceiving, robustifying, sweeping, training
 from launch.commands.data import data_app
@@ -18,7 +20,9 @@ from launch.errors import explain, say
 from launch.launchers.commands import launch_app
 from launch.launchers.preemption import heed_the_warning
 from launch.launchers.ranks import adopt
+from launch.limits import allow_open_files
 from launch.models import model_app
+from launch.streams import lost_output, prepare_streams
 
 app = CommandGroup(
     name="robustclip",
@@ -69,10 +73,26 @@ def _options(
         os.environ["ROBUSTCLIP_DEBUG"] = "1"
 
 
+def _refusal() -> str:
+    """Return why nothing can be done from here; empty where it can."""
+    if sys.flags.optimize:
+        return "results are checked by assertions, which python -O and PYTHONOPTIMIZE switch off; start without them"
+    try:
+        Path.cwd()
+    except OSError:  # torch would end the process
+        return "the current folder does not exist any more; change to another one"
+    return ""
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one line and exit code 2, Ctrl-C is 130."""
     # OpenMP threads that wait by spinning starve each other where cores are shared; read when torch is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    prepare_streams()
+    allow_open_files()
+    if reason := _refusal():
+        say(reason)
+        sys.exit(2)
     os.environ.update(adopt())
     if "LOCAL_RANK" in os.environ:  # a launcher started this process and would end it
         by_ours = None if "RANK" in os.environ else os.environ.get(STARTED_BY)
@@ -87,8 +107,12 @@ def main() -> None:
         if debug:
             raise
         code = explain(error)
+    release_all()
     if code == 130:
         say("interrupted; start the same command again to go on")
+    elif not code and (reason := lost_output()):
+        say(f"standard output could not be written: {reason}")
+        code = 2
     if code:
         sys.exit(code)
 

@@ -76,17 +76,19 @@ def run_compare(first: Path, second: Path, defense: str | None, out: Path | None
     Raises:
         ConfigError: a folder without outcomes, no such defence, or runs that are not about the same images.
     """
-    from rich.console import Console
+    from data.folder_lock import locked_folder
+    from data.terminal import terminal
 
     found = compare_runs(first, second, defense)
-    console = Console()
+    console = terminal()
     for versus in found:
         console.print(versus.sentence, markup=False, highlight=False)
         for caution in versus.cautions:
             console.print(f"! {caution}", style="magenta", markup=False, highlight=False)
         console.print(_table(versus))
     if out is not None:
-        print(f"comparison: {_write(out, found)}")
+        with locked_folder(out):
+            print(f"comparison: {_write(out, found)}")
 
 
 def compare_runs(first: Path, second: Path, defense: str | None = None) -> list[Versus]:

@@ -44,8 +44,7 @@ def run_conversion(source: Path, target: Path, wishes: Wishes) -> Path:
     """
     target = target / "prior.safetensors" if target.is_dir() else target
     _check_wishes(target, wishes)
-    from rich.console import Console
-
+    from data.terminal import terminal
     from modules.prior.convert_source import read_source, release_of
     from modules.prior.library_config import LibraryConfig, read_library_config
     from modules.prior.storage import save_prior
@@ -63,7 +62,7 @@ def run_conversion(source: Path, target: Path, wishes: Wishes) -> Path:
     record = _record(found, converted)
     metadata = {"encoder": encoder, "source": record, "checked": None if check is None else check.record()}
     save_prior(converted.prior, target, **metadata)
-    Console().print(_summary(found, converted, check, config_given=wishes.config is not None))
+    terminal().print(_summary(found, converted, check, config_given=wishes.config is not None))
     print(f"prior: {target}")
     return target
 

@@ -41,11 +41,10 @@ def show_statistics(
 
 
 def _print(found: dict[str, Any]) -> None:
-    from rich.console import Console
-
+    from data.terminal import terminal
     from eval.tables import plain
 
-    console = Console()
+    console = terminal()
     console.print(_table(_lines(found)))
     classes = sorted(found["classes"].items(), key=lambda item: -item[1])
     for title, counts in (("class", classes[:_CLASSES]), ("width to height", list(found["aspects"].items()))):

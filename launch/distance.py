@@ -105,11 +105,12 @@ def _distances(images: Sequence[Path], opened: Sequence[Opened]) -> Tensor:
 
 
 def _show(images: Sequence[Path], found: list[list[float]], record: dict[str, object]) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
+    from data.terminal import terminal
+
+    console = terminal()
     names = [escape(name) for name in numbered([plain(path.name) for path in images])]
     if len(images) == 2:
         print(f"{found[0][1]:.4f}")

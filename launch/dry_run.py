@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from torch import nn
@@ -15,6 +14,7 @@ from configs.evaluation import evaluation_config
 from configs.families import ATTACKS, METHODS, OBJECTIVES
 from configs.load import plain, to_yaml
 from configs.schema import EvaluateConfig, ModelConfig, PerceptualConfig, PriorConfig, ScorecardConfig
+from data.terminal import terminal
 from modules.encoders.clip import load_clip
 from modules.perceptual.choice import threat_of
 from modules.perturb.threat import Threat
@@ -39,7 +39,7 @@ def show_plan(kind: str, name: str, config: Any) -> None:
     }[kind](config)
     for label, value in rows:
         table.add_row(label, Text(value))
-    console = Console()
+    console = terminal()
     console.print(table)
     console.print(to_yaml(config), markup=False, highlight=False)
 

@@ -13,6 +13,9 @@ from configs.load import load_config
 from configs.overrides import in_full, key_of, keys_of, override, value_of
 from data.home import text_at_home
 
+TURN = 60.0
+"""Seconds that a process waits while another one writes the same page or record."""
+
 
 def run_evaluation(
     checkpoint: str,
@@ -135,8 +138,8 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     Raises:
         ConfigError: a folder holds no results, or shards do not make a whole.
     """
-    from rich.console import Console
-
+    from data.folder_lock import locked_folder
+    from data.terminal import terminal
     from eval.detectors import detection_table
     from eval.measured import measured_table
     from eval.prior_health import health_table
@@ -147,18 +150,19 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     from eval.tables import terminal_table
     from launch.protocols import show_protocol
 
-    runs = _joined(runs, out)
-    page = build_report(runs, out or runs[0] / "report")
+    with locked_folder(out or runs[0] / "report", patience=TURN):
+        runs = _joined(runs, out)
+        page = build_report(runs, out or runs[0] / "report")
     rows = rows_of(runs)
     if rows:
-        Console().print(terminal_table(rows))
+        terminal().print(terminal_table(rows))
     tables = [speed_table(record) for found in map(read_speed, runs) if found for record in found.records]
     for table in (measured_table(rows), detection_table(rows), *tables):
         if table is not None:
-            Console().print(table)
+            terminal().print(table)
     for run in filter(has_record, runs):
         record = read_record(run)
-        Console().print(health_table(record.last("val/"), record.measures))
+        terminal().print(health_table(record.last("val/"), record.measures))
     for run in filter(of_protocol, runs):
         show_protocol(run)
     print(f"report: {page}")

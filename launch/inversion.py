@@ -85,12 +85,15 @@ def run_invert(source: str, wish: Wish, search: Mapping[str, Any], against: Agai
         ValueError: an encoder cannot be loaded.
     """
     wish.check()
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "inversion.json").is_file())):
+    from data.folder_lock import is_empty, lock_folder
+
+    if out.exists() and (not out.is_dir() or (not is_empty(out) and not (out / "inversion.json").is_file())):
         raise ConfigError(f"{out} holds other files; name a new folder with --out")
     from eval.pages.inversion import build_gallery, how_told
     from modules.perceptual.inversion import Inverting
 
     Inverting(**search)  # faults before weights are read
+    lock = lock_folder(out)
     opened = _encoders(source, against)
     how = Inverting.at(opened[0].clip.image.image_size, **search)
     wanted = _wanted(wish, opened[0])
@@ -104,6 +107,7 @@ def run_invert(source: str, wish: Wish, search: Mapping[str, Any], against: Agai
     for found in record["found"]:
         print(f"{found['target']}  {found['encoder']}  cosine {found['cosine']:.3f}  distance {found['distance']:.1f}")
     print(f"gallery: {page}")
+    lock.release()
 
 
 def _encoders(source: str, against: Against) -> list[Opened]:

@@ -118,11 +118,12 @@ def make_data(source: str, out: Path, *, split: str, per_shard: int, skip_bad: b
 
 def print_mapping(values: dict[str, Any]) -> None:
     """Print names and values as a small table."""
-    from rich.console import Console
     from rich.table import Table
+
+    from data.terminal import terminal
 
     table = Table(show_header=False, box=None)
     for name, value in values.items():
         shown = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
         table.add_row(str(name), shown)
-    Console().print(table)
+    terminal().print(table)

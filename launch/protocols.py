@@ -12,12 +12,13 @@ from configs.load import plain, recipe_names
 from configs.overrides import in_full, keys_of, override
 from configs.protocol import load_protocol, name_of
 from configs.schema import ProtocolConfig
+from data.folder_lock import locked_folder
 from eval.protocols.places import Places, find_places
 from eval.protocols.plan import Step, label_of, steps_of
 from eval.protocols.record import Record, has_record, read_record, write_record
 from eval.protocols.start import started
 from eval.tables import threat_name
-from launch.evaluation import last_of_all, part_of, show_results, told_by
+from launch.evaluation import TURN, last_of_all, part_of, show_results, told_by
 
 
 def run_protocol(
@@ -77,6 +78,12 @@ def _shared(out: Path | None, record: Record, config: ProtocolConfig, command: s
         ConfigError: it is another run's.
     """
     assert out is not None
+    with locked_folder(out, patience=TURN):
+        _agree(out, record, config, command)
+    return out
+
+
+def _agree(out: Path, record: Record, config: ProtocolConfig, command: str) -> None:
     from eval.evaluate import write_run
 
     if has_record(out):
@@ -86,7 +93,6 @@ def _shared(out: Path | None, record: Record, config: ProtocolConfig, command: s
     else:
         write_run(out, config, seed=config.seed, command=command)
         write_record(out, record)
-    return out
 
 
 def _prepared(name: str, config: ProtocolConfig) -> tuple[Record, list[Step]]:
@@ -170,12 +176,12 @@ def gather(folder: Path) -> None:
 
 
 def _show(record: Record, steps: Sequence[Step]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from data.terminal import terminal
     from eval.protocols.terminal import print_remarks
 
-    console, table = Console(), Table(title=f"{record.label}: {record.title}")
+    console, table = terminal(), Table(title=f"{record.label}: {record.title}")
     for column in ("evaluation", "threat", "sets", "images of a set", "defences", "attacks", "views"):
         table.add_column(column, overflow="fold")
     for step in steps:
@@ -192,8 +198,9 @@ def _show(record: Record, steps: Sequence[Step]) -> None:
 def list_protocols() -> None:
     """Print every shipped protocol: whose, its sets, radii, attacks, images, and what nobody knows of it."""
     known = [described(name) for name in recipe_names("protocol")]
-    from rich.console import Console
     from rich.table import Table
+
+    from data.terminal import terminal
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
@@ -204,7 +211,7 @@ def list_protocols() -> None:
             value = one[key]
             table.add_row(f"  {key}", value if isinstance(value, str) else "\n".join(value) or "nothing")
         table.add_row("", "")
-    Console().print(table)
+    terminal().print(table)
 
 
 def described(name: str) -> dict[str, Any]:

@@ -59,10 +59,11 @@ def config_of(folder: Path, overrides: Sequence[str]) -> tuple[str, Any]:
 
 
 def _show(found: Replay) -> None:
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console()
+    from data.terminal import terminal
+
+    console = terminal()
     console.print(_table(found))
     for line in words(found):
         console.print(escape(line), highlight=False, soft_wrap=True)

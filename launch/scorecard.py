@@ -44,8 +44,7 @@ def run_scorecard(
 
         show_plan("scorecard", Path(budget).stem, config)
         return
-    from rich.console import Console
-
+    from data.terminal import terminal
     from eval.card import read_card
     from eval.score_page import build_score_page
     from eval.score_table import score_table
@@ -59,7 +58,7 @@ def run_scorecard(
         run.finish({"scorecard": time.perf_counter() - begin})
     card = read_card(run.folder)
     page = build_score_page(card, run.folder)
-    Console().print(score_table(card))
+    terminal().print(score_table(card))
     print(f"scorecard: {page}")
 
 

@@ -32,8 +32,7 @@ def run_tune(recipe: str, overrides: Sequence[str], out: Path | None, *, command
     if dry_run:
         _show_plan(Path(recipe).stem, config)
         return
-    from rich.console import Console
-
+    from data.terminal import terminal
     from eval.tuning import tune_defense
     from eval.tuning_page import build_tuning_page
     from eval.tuning_record import read_tuning
@@ -47,18 +46,17 @@ def run_tune(recipe: str, overrides: Sequence[str], out: Path | None, *, command
         run.finish({"tune": time.perf_counter() - begin})
     tuning = read_tuning(run.folder)
     page = build_tuning_page(tuning, run.folder)
-    Console().print(tuning_table(tuning))
+    terminal().print(tuning_table(tuning))
     print(f"the winner: {tuning.line}\ntuning: {page}")
 
 
 def _show_plan(name: str, config: TuneConfig) -> None:
-    from rich.console import Console
-
     from configs.load import to_yaml
     from configs.tuning import grid_of
+    from data.terminal import terminal
     from launch.dry_run import model_rows
 
-    console = Console()
+    console = terminal()
     console.print(_plan_table(name, config, model_rows(config.model)))
     grid = grid_of(plain(config))
     for candidate in grid.candidates:

@@ -166,10 +166,11 @@ def _wait(line: str, seconds: float) -> None:
     if not sys.stderr.isatty():
         time.sleep(seconds)
         return
-    from rich.console import Console
     from rich.markup import escape
 
-    with Console(stderr=True).status(escape(line)):
+    from data.terminal import terminal
+
+    with terminal(stderr=True).status(escape(line)):
         time.sleep(seconds)
 
 

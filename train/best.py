@@ -50,7 +50,7 @@ class BestCheckpoint:
         found: dict[int, float] = {}
         metrics, results = self.run / "metrics.csv", self.run / "results.jsonl"
         if metrics.is_file():
-            with metrics.open(newline="") as file:
+            with metrics.open(newline="", encoding="utf-8") as file:
                 found |= {int(row["step"]): float(row[self.name]) for row in csv.DictReader(file) if row.get(self.name)}
         if self.name.startswith("eval/") and results.is_file():
             found |= {row.step: row.value for row in read_results(results) if row.key == self.name}
@@ -61,7 +61,7 @@ class BestCheckpoint:
         metrics, results = self.run / "metrics.csv", self.run / "results.jsonl"
         found: list[str] = []
         if metrics.is_file():
-            with metrics.open(newline="") as file:
+            with metrics.open(newline="", encoding="utf-8") as file:
                 found = [name for name in csv.DictReader(file).fieldnames or () if name != "step"]
         rows = read_results(results) if results.is_file() else []
         return [*found, *dict.fromkeys(row.key for row in rows)]
@@ -70,5 +70,5 @@ class BestCheckpoint:
         file = path.with_name(FILE)
         said = {"metric": self.name, "value": value, "step": step, "checkpoint": path.name}
         text = json.dumps(said, indent=1)
-        if not file.is_file() or file.read_text() != text:
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
             write_atomically(file, text)

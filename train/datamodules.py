@@ -84,7 +84,7 @@ class PositionedData(pl.LightningDataModule):
 def leave_signals(worker: int) -> None:
     """What a queue tells a whole group of processes, those that train answer; they still need what readers read."""
     end_with_parent(signal.SIGKILL)
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 

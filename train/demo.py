@@ -14,6 +14,7 @@ from rich.console import Console
 from configs.files import write_atomically
 from configs.load import load_config
 from configs.overrides import override
+from data.terminal import terminal
 from eval.evaluate import evaluate_checkpoint
 from eval.report import build_report
 from eval.results import read_results, write_csv, write_results
@@ -73,7 +74,7 @@ def demo(*, quick: bool, out: Path | None, command: str) -> Path:
     Raises:
         ConfigError: ``out`` holds other files.
     """
-    console = Console()
+    console = terminal()
     less = QUICK if quick else {}
     evaluation = load_config("evaluate", "digits", [*less.get("evaluate", []), "prior=of-each-encoder"])
     run = open_run("demo", evaluation, out, command=command)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from configs.files import write_atomically
 from configs.load import load_config
 from configs.overrides import override
 from data.sample import CLASSES, TEMPLATES, digits
+from data.terminal import terminal
 from eval.evaluate import evaluate_checkpoint, load_model
 from eval.pages.perceiving import Perceived, build_perceiving, lead
 from eval.perceptual.changes import apart, courses
@@ -51,7 +51,7 @@ def demo_perceptual(*, quick: bool, out: Path | None, command: str) -> Path:
     Raises:
         ConfigError: ``out`` holds other files.
     """
-    console = Console()
+    console = terminal()
     less = QUICK if quick else {}
     asked = load_config("evaluate", "demo_perceptual", less.get("evaluate", []))
     run = open_run("demo-perceptual", asked, out, command=command)

@@ -144,7 +144,7 @@ def take_best(module: PerceptualTraining, run: Run) -> int:
     file = run.checkpoints / BEST
     if run.config.trainer.keep_best is None or not file.is_file():
         return run.config.optimizer.max_steps
-    best = json.loads(file.read_text())
+    best = json.loads(file.read_text(encoding="utf-8"))
     state, _ = read_state(run.checkpoints / best["checkpoint"])
     module.load_state_dict(state, strict=False)
     print(f"exporting step {best['step']}, the best by {best['metric']}: {best['value']:.4g}", flush=True)

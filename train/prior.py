@@ -10,12 +10,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from pytorch_lightning.utilities import rank_zero_only
-from rich.console import Console
 
 from configs.files import ConfigError
 from configs.priors import refuse_other_structure
 from configs.schema import DiffusionConfig, NetworkConfig, PriorConfig
 from data.pairs import Pairs
+from data.terminal import terminal
 from eval.prior_health import health_table
 from eval.prior_record import read_record, write_record
 from modules import noise
@@ -97,7 +97,7 @@ def show_health(folder: Path) -> None:
     record = read_record(folder)
     values = record.last("val/")
     if values:
-        Console().print(health_table(values, record.measures))
+        terminal().print(health_table(values, record.measures))
 
 
 def build_module(config: PriorConfig, pairs: PriorPairs) -> PriorTraining:

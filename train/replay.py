@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError, write_atomically
+from data.folder_lock import lock_folder
 from eval.inert import inert
 from modules.lightning.finetuning import AdversarialFineTuning
 from train.broken_steps import SKIPPED, SPIKES, note_name
@@ -102,6 +103,7 @@ def replay(run: Run, kind: str, wishes: Wishes) -> Replay:
     if not 1 <= step <= last:
         raise ConfigError(f"--step {step}: the run has steps 1 to {last}")
     note, folder = read_note(run.folder, step), run.folder / "replay" / Path(note_name(step)).stem
+    lock = lock_folder(folder)
     before = before_step(run, step, kind=kind, most=wishes.retrain, out=folder / "anew")
     batches = shares_of(before, run.config, wishes.processes or _processes(run.config, note))
     told = losses_of(run.folder / "metrics.csv").get(step)
@@ -110,6 +112,7 @@ def replay(run: Run, kind: str, wishes: Wishes) -> Replay:
     if note is not None:
         found.same_samples = [[key for batch in mine for key in batch.key] for mine in batches] == note[SAMPLES]
     _write(found, wishes)
+    lock.release()
     return found
 
 
@@ -174,7 +177,7 @@ def read_note(folder: Path, step: int) -> dict[str, Any] | None:
         file = folder / name / note_name(step)
         if file.is_file():
             try:
-                note = json.loads(file.read_text())
+                note = json.loads(file.read_text(encoding="utf-8"))
             except ValueError:
                 note = None
             if not isinstance(note, dict) or not isinstance(note.get(SAMPLES), list):

@@ -174,7 +174,7 @@ def losses_of(metrics: Path) -> dict[int, str]:
     """The losses of a run by step, with all their digits."""
     if not metrics.is_file():
         return {}
-    with metrics.open(newline="") as file:
+    with metrics.open(newline="", encoding="utf-8") as file:
         return {int(row["step"]): row["train/loss"] for row in csv.DictReader(file) if row.get("train/loss")}
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError, write_atomically
 from configs.load import config_hash, plain, same_config, to_yaml
 from configs.names import safe_name
+from data.folder_lock import FILE as LOCK
+from data.folder_lock import FolderInUseError, FolderLock, is_empty, lock_folder
 from eval.evaluate import finish_run, write_run
 from train.checkpoint_faults import first_sound
 
@@ -36,11 +39,13 @@ class Run:
         folder: its place.
         config: checked.
         finished: it ended before; there is nothing left to do.
+        lock: that keeps other commands from writing there, as long as there is this object; None for who only reads.
     """
 
     folder: Path
     config: Any
     finished: bool
+    lock: FolderLock | None = field(default=None, repr=False, compare=False)
 
     @property
     def checkpoints(self) -> Path:
@@ -72,13 +77,18 @@ def open_run(recipe: str, config: Any, out: Path | None, *, command: str = "") -
 
     Raises:
         ConfigError: ``out`` holds another run or other files.
+        ValueError: another process is writing it, or nothing can be written there.
     """
-    if out is None:
-        parent = Path("runs") / safe_name(recipe)
-        folder = _unfinished(parent, config) or _fresh(parent)
-    else:
-        folder = out
+    if out is not None:
+        if out.is_file():
+            raise ConfigError(f"{out} is a file; name a folder with --out")
+        folder, lock = out, lock_folder(out)
         _refuse_foreign(folder, config)
+    elif there := unfinished_run(recipe, config):
+        print(f"going on with {there}")
+        folder, lock = there, lock_folder(there)
+    else:
+        folder, lock = _fresh(Path("runs") / safe_name(recipe))
     file, finished = folder / "config.yaml", (folder / _DONE).is_file()
     for left in [path for pattern in _LEFT for path in folder.glob(pattern)]:
         left.unlink(missing_ok=True)
@@ -87,7 +97,7 @@ def open_run(recipe: str, config: Any, out: Path | None, *, command: str = "") -
     elif not finished and not same_config(file, config):
         print(f"going on with {folder} on other processes")
         write_atomically(file, to_yaml(config))
-    return Run(folder, config, finished)
+    return Run(folder, config, finished, lock)
 
 
 def is_of(folder: Path, config: Any) -> bool:
@@ -95,28 +105,32 @@ def is_of(folder: Path, config: Any) -> bool:
     return same_config(folder / "config.yaml", config, but=_PLACE)
 
 
-def _fresh(parent: Path) -> Path:
+def _fresh(parent: Path) -> tuple[Path, FolderLock]:
+    """A new folder, which no other process that starts in the same second has taken."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    names = [stamp, *(f"{stamp}-{i}" for i in range(2, 1000))]
-    return next(parent / name for name in names if not (parent / name).exists())
+    for name in (stamp, *(f"{stamp}-{i}" for i in range(2, 1000))):
+        if (parent / name).exists():
+            continue
+        with suppress(FolderInUseError):
+            lock = lock_folder(parent / name)
+            if is_empty(parent / name):
+                return parent / name, lock
+    raise ConfigError(f"{parent} holds too many runs of this second; name a folder with --out")
 
 
-def _unfinished(parent: Path, config: Any) -> Path | None:
-    for file in sorted(parent.glob("*/config.yaml"), reverse=True):
+def unfinished_run(recipe: str, config: Any) -> Path | None:
+    """Return the folder of the newest run of a recipe with the same config that has not finished, if there is one."""
+    for file in sorted((Path("runs") / safe_name(recipe)).glob("*/config.yaml"), reverse=True):
         if not (file.parent / _DONE).exists() and is_of(file.parent, config):
-            print(f"going on with {file.parent}")
             return file.parent
     return None
 
 
 def _refuse_foreign(folder: Path, config: Any) -> None:
-    if folder.is_file():
-        raise ConfigError(f"{folder} is a file; name a folder with --out")
-    if not folder.is_dir():
-        return
     file = folder / "config.yaml"
     names = {path.name for path in folder.iterdir()}
-    if {name for name in names if not name.startswith((".config.yaml.", ".env.json."))} <= {"config.yaml", "env.json"}:
+    begun = {"config.yaml", "env.json", LOCK}
+    if {name for name in names if not name.startswith((".config.yaml.", ".env.json."))} <= begun:
         file.unlink(missing_ok=True)  # a run that ended before it did anything is replaced
         return
     if not file.is_file():

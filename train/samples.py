@@ -41,7 +41,7 @@ class RecordSamples(Callback):
         gone = [path for path in samples_files(self.folder) if _rank_of(path) >= trainer.world_size]
         for path in [mine, *(gone if trainer.is_global_zero else [])]:
             _keep_until(path, trainer.global_step)
-        self._file = mine.open("a", newline="")
+        self._file = mine.open("a", newline="", encoding="utf-8")
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -81,7 +81,7 @@ def samples_files(folder: Path) -> list[Path]:
 
 def read_samples(path: Path) -> list[dict[str, str]]:
     """The lines of one process, in the order in which it read; a line that was cut off is left out."""
-    text = path.read_text() if path.is_file() else ""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline="")))
 
 

@@ -17,8 +17,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """Those by which queues and clouds say that a job ends soon."""
 
 
+def signals_to_heed() -> tuple[signal.Signals, ...]:
+    """Return those, and SIGHUP, which a closed terminal sends, unless ``nohup`` has this process ignore it."""
+    return SIGNALS if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else (*SIGNALS, signal.SIGHUP)
+
+
 class LeaveInTime(Checkpoint):
-    """On SIGTERM or SIGUSR1 to any process, all save within a step and leave with code 0; the same command goes on.
+    """On a signal to any process, all save within a step and leave with code 0; the same command goes on.
 
     It looks at the signals that ``SkipBrokenSteps`` has found all processes to agree on.  A handler of SIGUSR1 that was
     there before is called too: it may ask a queue for another turn.
@@ -37,7 +42,7 @@ class LeaveInTime(Checkpoint):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen; let an evaluation know who is asked, so that it need not be waited for."""
-        self._before = {number: _listen(number, self._heed) for number in SIGNALS}
+        self._before = {number: _listen(number, self._heed) for number in signals_to_heed()}
         callbacks: list[Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
         for callback in callbacks:
             if isinstance(callback, EvaluateCheckpoints):
@@ -45,7 +50,7 @@ class LeaveInTime(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Listen in place of Lightning; know the checkpoint that the run went on from."""
-        for number in SIGNALS:
+        for number in self._before:
             _listen(number, self._heed)
         if trainer.global_step % self.every:
             self._extra = self._checkpoint(trainer.global_step)

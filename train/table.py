@@ -36,7 +36,7 @@ class GrowingTable:
     def add(self, row: Mapping[str, str]) -> None:
         """Add a line."""
         if set(row) <= set(self._names):
-            with self.path.open("a", newline="") as file:
+            with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._names, restval="").writerow(row)
             return
         rows = self.rows()
@@ -85,13 +85,13 @@ class GrowingRecord:
     def add(self, values: Mapping[str, float]) -> None:
         """Add a line."""
         said = {name: value if isfinite(value) else None for name, value in values.items()}
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(said) + "\n")
 
 
 def _whole_lines(path: Path) -> list[str]:
     """The lines of a file but for a last one that was cut short."""
-    return path.read_text().rpartition("\n")[0].splitlines()
+    return path.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
 
 
 def _step(line: str) -> float:

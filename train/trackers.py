@@ -44,7 +44,7 @@ class Trackers(Callback):
         if not trainer.is_global_zero:
             return
         file, step = self.folder / FILE, trainer.global_step
-        self._state = json.loads(file.read_text()) if file.is_file() and step else {}
+        self._state = json.loads(file.read_text(encoding="utf-8")) if file.is_file() and step else {}
         told = self._state.get(_EVALUATED, [])
         self._state[_EVALUATED] = [number for number in told if number <= step]  # later rows are made anew
         for name in self.config.trainer.trackers:

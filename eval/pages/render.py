@@ -40,4 +40,4 @@ def trusted(markup: str) -> Any:
 
 def style(*names: str) -> Any:
     """The style sheets of a page, one after the other."""
-    return trusted("\n".join((PAGES / name).read_text() for name in names))
+    return trusted("\n".join((PAGES / name).read_text(encoding="utf-8") for name in names))

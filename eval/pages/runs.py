@@ -148,7 +148,7 @@ def _text(path: Path) -> str:
     if not path.is_file():
         raise ConfigError(f"no {path.name} in {path.parent}; is it the folder of a finished run?")
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text; write it anew") from error
 

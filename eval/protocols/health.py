@@ -67,7 +67,7 @@ def read_health(folder: Path) -> Mapping[str, Mapping[str, Any]]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
         for defenses in found.values():
             for told in defenses.values():
                 told["doubts"] = [Doubt(**one) for one in told["doubts"]]

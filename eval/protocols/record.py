@@ -187,7 +187,7 @@ def read_record(folder: Path) -> Record:
     if not file.is_file():
         raise ConfigError(f"no {FILE} in {folder}; run a protocol there first")
     try:
-        content: dict[str, Any] = json.loads(file.read_text())
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         content["parts"] = [PartRecord(**one) for one in content["parts"]]
         content["steps"] = [StepRecord(**one) for one in content["steps"]]
         content["doubts"] = [DoubtLine(**one) for one in content["doubts"]]

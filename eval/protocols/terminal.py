@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from data.terminal import terminal
 from eval.protocols.record import Line, Record
 from eval.protocols.view import ProtocolTable, remarks, subject_of, tables_of
 from eval.tables import percent, plain
@@ -16,7 +17,7 @@ _STYLES = {"red": "magenta", "amber": "yellow"}
 
 def print_record(record: Record, console: Console | None = None) -> None:
     """Print a record: its tables, then what must be read with them."""
-    console = console or Console()
+    console = console or terminal()
     console.print(Text(plain(f"{record.title} · {record.label} · {subject_of(record)}"), style="bold"))
     if record.changed:
         console.print(Text(plain(f"! not as the protocol has it: {', '.join(record.changed)}"), style="magenta"))

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 
 from configs.files import ConfigError
+from data.folder_lock import lock_folder
+from data.terminal import terminal
 from eval.evaluate import finish_run, write_run
 from eval.plan import device_of
 from eval.report import build_report
@@ -61,8 +62,9 @@ def run_bench(
     if unknown:
         raise ConfigError(f"unknown benchmark {unknown[0]!r}; choose of: {', '.join(BENCHMARKS)}")
     device = device_of(accelerator)
-    console, records, begun = Console(), [], time.monotonic()
+    console, records, begun = terminal(), [], time.monotonic()
     asked = {"benchmarks": list(what or BENCHMARKS), "quick": quick, "device": str(device)}
+    lock = None if out is None else lock_folder(out)
     if out is not None:
         write_run(out, asked, seed=0, command=command)
     for name in what or BENCHMARKS:
@@ -77,4 +79,6 @@ def run_bench(
         write_speed(out / FILE, Speed(records, about))
         finish_run(out, {"benchmarks": time.monotonic() - begun})
         console.print(f"page: {build_report([out], out)}", soft_wrap=True, highlight=False, markup=False)
+    if lock is not None:
+        lock.release()
     return records

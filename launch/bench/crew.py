@@ -110,7 +110,7 @@ def serve() -> None:
     """Call a case's methods as the lines of standard input name them; what it prints goes to standard error."""
     import torch
 
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     where, settings = sys.argv[1], json.loads(sys.argv[2])
     module, _, name = where.partition(":")

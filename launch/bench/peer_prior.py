@@ -10,7 +10,7 @@ import os
 import sys
 from typing import Any
 
-answers = os.fdopen(os.dup(1), "w")
+answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
 os.dup2(2, 1)
 
 import torch  # noqa: E402

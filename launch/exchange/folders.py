@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError
+from data.folder_lock import locked_folder
 from launch.exchange.subject import HUB_CONFIG, Exported, hub_config, whole_state
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -27,16 +28,16 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     if out.exists():
         raise ConfigError(f"{out} exists; name a new folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        for file in temporary.rglob("*"):
-            file.chmod(0o755 if file.is_dir() else 0o644)
-        temporary.rename(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with locked_folder(out, beside=True):
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        try:
+            yield temporary
+            temporary.chmod(0o755)
+            for file in temporary.rglob("*"):
+                file.chmod(0o755 if file.is_dir() else 0o644)
+            temporary.rename(out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_open_clip(folder: Path, subject: Exported) -> None:
@@ -51,7 +52,7 @@ def write_open_clip(folder: Path, subject: Exported) -> None:
     said = {name: value for name, value in subject.metadata.items() if name not in ("kind", "file")}
     told = {"format": "pt", "robustclip": json.dumps({**said, "kind": "clip"}, default=str)}
     save_file(state, folder / WEIGHTS, metadata=told)
-    (folder / HUB_CONFIG).write_text(json.dumps(hub_config(subject.clip), indent=1))
+    (folder / HUB_CONFIG).write_text(json.dumps(hub_config(subject.clip), indent=1), encoding="utf-8")
     text = subject.clip.text
     if text is not None and hasattr(text.tokenizer, "save_pretrained"):  # one of transformers, which needs its files
         text.tokenizer.save_pretrained(folder)

@@ -32,9 +32,10 @@ def run_inspection(path: Path, *, as_json: bool) -> int:
 
 
 def _print_table(found: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from data.terminal import terminal
 
     table = Table(title=Text(f"{_printable(Path(found['path']).name)}: {found['title']}"), show_header=False)
     table.title_justify = "left"
@@ -42,7 +43,7 @@ def _print_table(found: dict[str, Any]) -> None:
     table.add_column(overflow="fold")
     for label, value in _rows(found):
         table.add_row(label, Text(_printable(value)))
-    Console().print(table)
+    terminal().print(table)
 
 
 def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:

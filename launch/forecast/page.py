@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from data.terminal import terminal
 from launch.forecast.hours import caution
 from launch.forecast.memory import LEFT_OUT
 from launch.forecast.plan import Forecast
@@ -19,7 +20,7 @@ def show(found: Forecast, proven: Sequence[str]) -> None:
     """Print a forecast and what its rehearsal proved."""
     notes = [*([caution(found.config.trainer.precision)] if found.by_peak else []), LEFT_OUT, found.work.left_out]
     lines = [f"note: {note}" for note in notes if note] + [f"rehearsed: {line}" for line in proven]
-    Console().print(Group(numbers(found), memory_table(found), *(Text(line) for line in lines)))
+    terminal().print(Group(numbers(found), memory_table(found), *(Text(line) for line in lines)))
 
 
 def numbers(found: Forecast) -> Table:

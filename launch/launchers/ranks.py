@@ -101,11 +101,14 @@ def open_agreed_run(name: str, config: Any, out: Path | None, *, command: str) -
     Raises:
         ConfigError: as ``train.runs.open_run``; or the first process never opened the run.
     """
-    from train.runs import Run, open_run
+    from train.runs import Run, open_run, unfinished_run
 
     folder = agreed_folder(name, out)
-    if rank_of() == 0 or folder is None:
+    if rank_of() == 0:
         return open_run(name, config, folder, command=command)
+    folder = folder or unfinished_run(name, config)  # of Lightning's first process, which has opened it
+    if folder is None:
+        raise ConfigError(f"process {rank_of()} finds no run of the first one; name its folder with --out")
     _wait_for(folder, config)
     return Run(folder, config, (folder / "done").is_file())
 

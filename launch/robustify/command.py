@@ -81,8 +81,10 @@ def _ready(request: Request, folder: Path, *, yes: bool) -> bool:
     """Whether the recipe lies in the folder and the user wants it; a folder in which nothing was begun goes."""
     file = folder / RECIPE
     if file.is_file():
-        text = with_body(file.read_text(), request.tuned)  # devices and readers may be others than before
-        if text != file.read_text():
+        text = with_body(
+            file.read_text(encoding="utf-8"), request.tuned
+        )  # devices and readers may be others than before
+        if text != file.read_text(encoding="utf-8"):
             write_atomically(file, text)
         return True
     from launch.robustify.early import data_faults

@@ -33,7 +33,7 @@ def forecast_of(request: Request) -> Forecast:
     words = [f"devices={max(1, count)}"] if trainer.devices == "auto" else []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{request.name}.yaml"
-        file.write_text(recipe_text(request.tuned, cost="not known yet"))
+        file.write_text(recipe_text(request.tuned, cost="not known yet"), encoding="utf-8")
         found = forecast(str(file), words, Rates(mfu=0.4))
         if count or found.work.flops * found.share < _SECONDS:
             found = replace(found, hours=forecast(str(file), words, Rates(measure=True)).hours, by_peak=False)
@@ -42,11 +42,10 @@ def forecast_of(request: Request) -> Forecast:
 
 def show_forecast(found: Forecast) -> None:
     """Print the forecast."""
-    from rich.console import Console
-
+    from data.terminal import terminal
     from launch.forecast.page import memory_table, numbers
 
-    console = Console()
+    console = terminal()
     console.print(numbers(found))
     if not any("CPU" in words for words, _ in found.hours):
         console.print(memory_table(found))

@@ -107,7 +107,7 @@ class Robustification:
         if code or not (place / "done").is_file():
             raise SystemExit(code if code >= 0 else 0 if -code in (signal.SIGTERM, signal.SIGUSR1) else 1)
         took = f"{duration(time.perf_counter() - begin)} on {_device()}{again}"
-        write_atomically(file, with_took(file.read_text(), took))
+        write_atomically(file, with_took(file.read_text(encoding="utf-8"), took))
 
     def keep(self) -> None:
         """Put the tower where it is found."""

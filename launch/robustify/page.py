@@ -32,7 +32,7 @@ def build_page(folder: Path, request: Request, command: str) -> Path:
         ConfigError: scorecards are missing or damaged.
     """
     found, card = compared(folder), inert(read_card(folder / "scorecard"))
-    phases = json.loads((folder / "env.json").read_text())["phases"]
+    phases = json.loads((folder / "env.json").read_text(encoding="utf-8"))["phases"]
     page = render(
         "robustify.html.j2",
         style=style("style.css", "scorecard.css"),
@@ -43,7 +43,7 @@ def build_page(folder: Path, request: Request, command: str) -> Path:
         doubts=card.doubts,
         budget=request.config.budget,
         stand_in=STAND_IN if card.dataset == "digits" else "",
-        recipe=plain((folder / "recipe.yaml").read_text(), keep_lines=True),
+        recipe=plain((folder / "recipe.yaml").read_text(encoding="utf-8"), keep_lines=True),
         phases=[(plain(name), duration(seconds)) for name, seconds in phases.items()],
         command=plain(command),
     )

@@ -104,7 +104,7 @@ def _other_step(said: dict[str, Any], eps: float) -> list[str]:
 
 
 def _expected(name: str) -> str:
-    text = recipe_path("finetune", name).read_text()
+    text = recipe_path("finetune", name).read_text(encoding="utf-8")
     found = re.search(r"expect: (.*)", text)
     return found[1].strip() if found else ""
 

@@ -23,7 +23,10 @@ def broken_batch(stage: Stage) -> list[Check]:
 
 def weight_faults(run: Path) -> list[str]:
     """Where the weights of two processes differed, or moved although the step was to be left out, or did not move."""
-    one, other = ([line.split(",") for line in (run / WEIGHTS.format(rank)).read_text().split()] for rank in range(2))
+    one, other = (
+        [line.split(",") for line in (run / WEIGHTS.format(rank)).read_text(encoding="utf-8").split()]
+        for rank in range(2)
+    )
     faults = [f"before step {int(a[0]) + 1} the weights differ" for a, b in zip(one, other, strict=False) if a != b]
     if len(one) != len(other):
         faults.append(f"one process took {len(one)} steps and the other {len(other)}")
@@ -36,7 +39,7 @@ def _note_faults(run: Path) -> list[str]:
     note = run / "skipped" / f"step={BROKEN_STEP + 1:06d}.json"
     if not note.is_file():
         return ["the step was not noted"]
-    shares = [len(keys) for keys in json.loads(note.read_text())["samples_by_process"]]
+    shares = [len(keys) for keys in json.loads(note.read_text(encoding="utf-8"))["samples_by_process"]]
     faults = [] if len(shares) == 2 and all(shares) else [f"samples of the step were noted as {shares}"]
     broken = [name for name, value in exported(run).items() if not bool(value.isfinite().all())]
     return faults + [f"{name} is not finite" for name in broken]

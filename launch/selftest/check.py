@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from configs.files import write_atomically
+from data.terminal import terminal
 
 FILE = "selftest.json"
 
@@ -63,7 +63,7 @@ def show(title: str, checks: Sequence[Check]) -> bool:
         verdict = "[green]pass[/green]" if check.passed else "[red]FAIL[/red]"
         seconds = "" if check.seconds is None else f"{check.seconds:.1f}"
         table.add_row(escape(check.name), verdict, escape(check.compared), seconds)
-    Console().print(table)
+    terminal().print(table)
     return bool(checks) and all(check.passed for check in checks)
 
 

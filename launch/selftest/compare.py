@@ -110,7 +110,9 @@ def _same_samples(reference: Path, run: Path) -> list[Check]:
 
 
 def _same_text(reference: Path, run: Path, name: str) -> Check:
-    one, other = ((folder / name).read_text() if (folder / name).is_file() else "" for folder in (reference, run))
+    one, other = (
+        (folder / name).read_text(encoding="utf-8") if (folder / name).is_file() else "" for folder in (reference, run)
+    )
     pairs = enumerate(zip(one.splitlines(), other.splitlines(), strict=False))
     faults = [f"line {i + 1}: {a[:60]} and {b[:60]}" for i, (a, b) in pairs if a != b]
     if one != other and not faults:

@@ -79,7 +79,9 @@ def lost_starter(stage: Stage) -> list[Check]:
 def children(parent: int) -> list[int]:
     """The processes that a process started."""
     try:
-        return [int(word) for word in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+        return [
+            int(word) for word in Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="utf-8").split()
+        ]
     except OSError:
         return []
 

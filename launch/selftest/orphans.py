@@ -30,7 +30,7 @@ def marked(value: str) -> dict[int, str]:
         try:
             if wanted not in (folder / "environ").read_bytes().split(b"\0"):
                 continue
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            state = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:  # it ended just now, or is another user's
             continue

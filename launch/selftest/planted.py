@@ -20,7 +20,9 @@ def broken_batch() -> None:
     original = AdversarialFineTuning.training_step
 
     def training_step(self: Any, batch: Any, batch_idx: int) -> Any:
-        with (Path(self.trainer.default_root_dir) / WEIGHTS.format(self.global_rank)).open("a") as file:
+        with (Path(self.trainer.default_root_dir) / WEIGHTS.format(self.global_rank)).open(
+            "a", encoding="utf-8"
+        ) as file:
             file.write(f"{self.global_step},{_digest(self)}\n")
         loss = original(self, batch, batch_idx)
         return loss * float("nan") if self.global_rank == 1 and self.global_step == BROKEN_STEP else loss

@@ -91,7 +91,7 @@ class Resume:
     def steps(self) -> int:
         """Steps of the undisturbed run."""
         file = self.out / "reference" / "metrics.csv"
-        return max(len(file.read_text().splitlines()) - 1, 0) if file.is_file() else 0
+        return max(len(file.read_text(encoding="utf-8").splitlines()) - 1, 0) if file.is_file() else 0
 
     def reference(self) -> tuple[Pace, list[str]]:
         """How fast the undisturbed run is, and why it failed if it did."""

@@ -76,7 +76,7 @@ def curve(run: Path) -> dict[int, float]:
     file = run / "metrics.csv"
     if not file.is_file():
         return {}
-    with file.open(newline="") as lines:
+    with file.open(newline="", encoding="utf-8") as lines:
         return {int(row["step"]): float(row["train/loss"]) for row in csv.DictReader(lines) if row["train/loss"]}
 
 

@@ -68,7 +68,7 @@ class Life:
     def last_words(self) -> str:
         """What the first process to tell a fault told last, in a line."""
         for log in self.logs:
-            lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+            lines = [line for line in log.read_text(errors="replace", encoding="utf-8").splitlines() if line.strip()]
             told = [line for line in lines if line.startswith("robustclip: ") or "Error" in line]
             if told:
                 return told[-1][:300]
@@ -158,7 +158,7 @@ class Starter:
 def fresh(command: Sequence[str], log: Path, told: Mapping[str, str] | None = None) -> Rank:
     """A process of its own session; what a launcher told this process is not told to it."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as out:
+    with log.open("w", encoding="utf-8") as out:
         environment = {**clean(os.environ), **(told or {})}
         return _Fresh(
             subprocess.Popen(

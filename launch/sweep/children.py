@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -12,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from configs.files import ConfigError
+from data.folder_lock import locked_folder
 
-_PATIENCE = 30.0  # seconds that runs of an earlier start, which was killed, have to save and leave
 _LEAVE = 120.0  # seconds that a run has to save and leave before it is killed
 _BECOME = (
     "import os, signal, sys; from data.parent import end_with_parent; "
@@ -28,27 +26,10 @@ def alone(folder: Path) -> Iterator[int]:
     """A lock on a folder, as a file descriptor that is handed to every child: it is free when the last one is gone.
 
     Raises:
-        ConfigError: another start, or a run that it left, is still at work.
+        ValueError: another start, or a run that it left, is still at work.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    end = time.monotonic() + _PATIENCE
-    try:
-        while not _taken(handle):
-            if time.monotonic() > end:
-                raise ConfigError(f"{folder} is being worked on by another start of this command, or by a run it left")
-            time.sleep(0.2)
-        yield handle
-    finally:
-        os.close(handle)
-
-
-def _taken(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    with locked_folder(folder) as lock:
+        yield lock.handle
 
 
 def became(command: Sequence[str]) -> list[str]:
@@ -94,7 +75,11 @@ def end(children: Sequence[subprocess.Popen[bytes]]) -> None:
 def last_line(log: Path) -> str:
     """What a process said last that is not empty; a line that begins with ours before any other."""
     try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()[-50:] if line.strip()]
+        lines = [
+            line.strip()
+            for line in log.read_text(errors="replace", encoding="utf-8").splitlines()[-50:]
+            if line.strip()
+        ]
     except OSError:
         return ""
     ours = [line.removeprefix("robustclip: ") for line in lines if line.startswith("robustclip: ")]

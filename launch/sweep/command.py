@@ -128,14 +128,13 @@ def _here(runs: Sequence[Planned], out: Path, launch: Launch, lock: int) -> dict
 
 def _tell(title: str, runs: Sequence[Planned], out: Path, wishes: Wishes, about: dict[str, Any]) -> int:
     """Print and write what all finished runs say, and which are not."""
-    from rich.console import Console
-
+    from data.terminal import terminal
     from launch.sweep.page import build_sweep_page
     from launch.sweep.record import read_groups, read_measures
     from launch.sweep.seeds import over_seeds
     from launch.sweep.table import terminal_group, terminal_measures, terminal_seeds, write_table
 
-    console, why = Console(), about["why"]
+    console, why = terminal(), about["why"]
     states = {run.name: "done" if run.finished else why.get(run.name, "not started") for run in runs}
     groups, measures = read_groups(runs, wishes.against), read_measures(runs)
     for group in groups:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.files import ConfigError, write_atomically
+from data.folder_lock import is_empty
 
 FILE = "sweep.json"
 _DONE = "done"
@@ -55,7 +56,7 @@ def finish_sweep(folder: Path) -> None:
 def _refuse_foreign(out: Path, request: Mapping[str, Any]) -> None:
     if out.is_file():
         raise ConfigError(f"{out} is a file; name a folder with --out")
-    if not out.is_dir() or not any(path.name != ".lock" for path in out.iterdir()):
+    if not out.is_dir() or is_empty(out):
         return
     there = _read(out / FILE)
     if there is None:
@@ -66,7 +67,7 @@ def _refuse_foreign(out: Path, request: Mapping[str, Any]) -> None:
 
 def _read(file: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

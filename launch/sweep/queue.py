@@ -61,7 +61,7 @@ def queue(runs: Sequence[Planned], out: Path, launch: Launch) -> dict[str, str]:
 
 
 def _queued(run: Planned, note: Path, launch: Launch) -> str:
-    before = note.read_text().split() if note.is_file() else []
+    before = note.read_text(encoding="utf-8").split() if note.is_file() else []
     waiting = [number for number in before if _is_known(number)]
     if waiting:
         return f"job {' and '.join(waiting)} is in the queue"
@@ -71,7 +71,7 @@ def _queued(run: Planned, note: Path, launch: Launch) -> str:
             job = replace(job_of(stage, run.name, launch), out=stage.out.absolute())
             numbers.append(submit(job, resources_of(run.config, launch, numbers[-1] if numbers else "")))
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(" ".join(numbers))
+    note.write_text(" ".join(numbers), encoding="utf-8")
     return f"job {' and '.join(numbers)}"
 
 

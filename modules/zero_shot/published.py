@@ -70,4 +70,4 @@ def _synsets(file: str) -> list[str]:
     spec = find_spec("timm")
     if spec is None or spec.origin is None:
         raise ImportError("no timm")
-    return (Path(spec.origin).parent / "data" / "_info" / file).read_text().split()
+    return (Path(spec.origin).parent / "data" / "_info" / file).read_text(encoding="utf-8").split()

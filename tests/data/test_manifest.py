@@ -76,3 +76,12 @@ def test_size_is_always_compared_and_content_on_demand(tmp_path: Path) -> None:
     path.write_bytes(b"ab")
     with pytest.raises(ValueError, match="has 2 bytes but index.json says 3"):
         check_file(path, record)
+
+
+def test_a_link_to_an_empty_folder_remains_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk")
+    with new_folder(tmp_path / "out") as temporary:
+        (temporary / "a").touch()
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "disk" / "a").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "out"]

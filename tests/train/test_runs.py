@@ -9,6 +9,7 @@ import torch
 
 from configs.files import ConfigError
 from configs.load import load_config, to_yaml
+from tests.data.holder import holder
 from tests.train.stubs import checkpoint
 from train.runs import Run, open_run
 
@@ -111,9 +112,19 @@ def test_what_a_killed_process_was_writing_is_in_nobodys_way(tmp_path: Path) -> 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".env.json.x1").touch()
     run = begun(open_run("fare", CONFIG, tmp_path / "run"))
-    assert sorted(path.name for path in run.folder.iterdir()) == ["checkpoints", "config.yaml", "env.json"]
+    assert sorted(path.name for path in run.folder.iterdir()) == [".lock", "checkpoints", "config.yaml", "env.json"]
     left = [run.checkpoints / ".step=000002.ckpt.tmp", run.folder / ".metrics.csv.ab", run.folder / ".config.yaml.ab"]
     for path in left:
         path.touch()
     open_run("fare", CONFIG, tmp_path / "run")
     assert not [path for path in left if path.exists()]
+
+
+def test_runs_that_start_in_the_same_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("train.runs.time.strftime", lambda *_: "now")
+    monkeypatch.setattr(Path, "exists", lambda path: False)  # both have looked before either made its folder
+    with holder(tmp_path / "runs" / "fare" / "now"):
+        assert open_run("fare", OTHER, None).folder == Path("runs/fare/now-2")

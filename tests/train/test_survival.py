@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from tests.train.pair import launch, plant
 from train.finetune import finetune
 from train.finite import broken_grads
 from train.runs import Run
-from train.survival import SIGNALS
+from train.survival import SIGNALS, LeaveInTime
 
 Runs = Callable[..., Run]
 DEEPSPEED = find_spec("deepspeed") is not None
@@ -50,6 +51,21 @@ def names(run: Path) -> list[str]:
 
 def state(run: Path, step: int) -> dict[str, Any]:
     return torch.load(run / "checkpoints" / f"step={step:06d}.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_is_closed_is_heeded_unless_nohup_says_otherwise(ignored: bool, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    leave = LeaveInTime(tmp_path, every=2)
+    try:
+        leave.on_fit_start(SimpleNamespace(callbacks=[]), None)  # pyright: ignore[reportArgumentType]
+        signal.raise_signal(signal.SIGHUP)
+        assert leave.asked == (None if ignored else signal.SIGHUP)
+        leave.listen_no_longer()
+        assert signal.getsignal(signal.SIGHUP) == (signal.SIG_IGN if ignored else signal.SIG_DFL)
+    finally:
+        leave.listen_no_longer()
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
