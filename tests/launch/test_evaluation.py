@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +13,7 @@ import pytest
 from configs.files import ConfigError
 from eval.results import Result, read_results
 from launch.evaluation import run_evaluation, run_report, told_by
+from tests.waiting import CEILING, free_port
 
 SETTINGS = [
     "tasks.digits.limit=12",
@@ -88,9 +88,7 @@ def test_a_part_that_cannot_be_is_refused(shard: str, said: str) -> None:
 
 
 def test_ranks_share_the_images_and_the_first_joins_them(whole: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     arguments = ["evaluate", "tiny", "digits", *SETTINGS, "--out", str(tmp_path / "ranks")]
     shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     ranks = [
@@ -103,7 +101,7 @@ def test_ranks_share_the_images_and_the_first_joins_them(whole: Path, tmp_path: 
         )
         for rank in range(2)
     ]
-    told = [process.communicate(timeout=240)[0] for process in ranks]
+    told = [process.communicate(timeout=CEILING)[0] for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], told
     assert numbers(tmp_path / "ranks") == numbers(whole)
     assert "report:" in told[0] and "report:" not in told[1]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from configs.load import load_config
 from modules.lightning.finetuning import AdversarialFineTuning
 from modules.lightning.prior_training import PriorTraining
+from tests.waiting import free_port
 from train.finetune import finetune
 from train.prior import train_prior
 from train.runs import Run, open_run
@@ -101,9 +101,7 @@ def watch_attacks() -> None:
 def launch(jobs: list[dict[str, Any]], folder: Path) -> None:
     """Have two new processes do the jobs; the folder takes their words."""
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     said = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MASTER_ADDR": "127.0.0.1"}
     said |= {"MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
     said |= {"TORCHELASTIC_RUN_ID": "pair"}
