@@ -1,9 +1,11 @@
-"""Shared ground of the tests: the import hook, one thread, and small models."""
+"""Shared ground of the tests: assertions that count, the import hook, and one thread."""
 
 from __future__ import annotations
 
 import os
 
+# One thread here and in the processes that tests start, unless the caller says another number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
@@ -11,7 +13,13 @@ import torch
 
 import modules  # noqa: F401  (its import hook must be in place before torchvision is imported)
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def pytest_configure() -> None:
+    """Refuse to run where assertions are taken away, and every test would pass."""
+    if not __debug__:
+        raise pytest.UsageError("these tests are assertions, which python -O and PYTHONOPTIMIZE take away")
 
 
 @pytest.fixture(autouse=True)

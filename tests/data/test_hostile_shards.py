@@ -162,7 +162,6 @@ def test_nothing_runs_nothing_escapes_memory_stays_small_and_the_rest_is_read(
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
             "ROBUSTCLIP_CACHE": str(tmp_path / "cache"),
         },
         capture_output=True,

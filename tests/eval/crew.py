@@ -17,7 +17,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 
 from configs.load import load_config
@@ -38,7 +37,7 @@ def launch(jobs: list[dict[str, Any]], folder: Path, codes: tuple[int, ...] = (0
     """Have three new processes do the jobs."""
     (folder / "jobs.json").write_text(json.dumps(jobs))
     port = str(free_port())
-    said = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MASTER_ADDR": "127.0.0.1"}
+    said = {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "MASTER_ADDR": "127.0.0.1"}
     said |= {"MASTER_PORT": port, "WORLD_SIZE": str(RANKS)}
     logs = [folder / f"rank{rank}.txt" for rank in range(RANKS)]
     processes = []
@@ -106,7 +105,6 @@ def judge(job: dict[str, Any], team: Team) -> dict[str, Any]:
 
 def main(jobs: list[dict[str, Any]]) -> None:
     """Do them all."""
-    torch.set_num_threads(1)
     dist.init_process_group("gloo")
     groups: dict[int, Any] = {
         count: dist.new_group(list(range(count)), backend="gloo") for count in range(2, RANKS + 1)

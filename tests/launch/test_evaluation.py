@@ -16,7 +16,7 @@ from launch.evaluation import run_evaluation, run_report, told_by
 from tests.waiting import CEILING, free_port
 
 SETTINGS = [
-    "tasks.digits.limit=12",
+    "tasks.digits.limit=16",
     "defenses={none: {}, random_noise: {}}",
     "attacks={apgd: {steps: 3}}",
     "views=[transfer, eot]",
@@ -90,7 +90,7 @@ def test_a_part_that_cannot_be_is_refused(shard: str, said: str) -> None:
 def test_ranks_share_the_images_and_the_first_joins_them(whole: Path, tmp_path: Path) -> None:
     port = str(free_port())
     arguments = ["evaluate", "tiny", "digits", *SETTINGS, "--out", str(tmp_path / "ranks")]
-    shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", "from launch.cli import main; main()", *arguments],

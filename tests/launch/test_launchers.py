@@ -357,7 +357,7 @@ def test_a_job_that_ends_soon_is_queued_again(
 def started(command: list[str], folder: Path, **variables: str) -> subprocess.Popen[str]:
     """A command in a folder of its own, as a person starts it."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "RANK", "LOCAL_", "MASTER_", "WORLD"))}
-    env = {**clean, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **variables}
+    env = {**clean, "HF_HUB_OFFLINE": "1", **variables}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(command, cwd=folder, env=env, text=True, start_new_session=True, **pipes)
 

@@ -199,7 +199,7 @@ class TestProcesses:
     LONG = ("tasks.digits.limit=64", "attacks={pgd: {steps: 20, step_size: 0.01}}", "examples=0")
 
     def start(self, run: Path, *words: str) -> subprocess.Popen[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
         command = [sys.executable, "-m", "launch.cli", *words]
         return subprocess.Popen(
             command, cwd=run.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

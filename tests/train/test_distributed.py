@@ -29,7 +29,7 @@ def robustclip(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     """The command in a process of its own, from a file: Lightning starts the second process by the first one's path."""
     script = folder / "robustclip.py"
     script.write_text("from launch.cli import main\n\nif __name__ == '__main__':\n    main()\n")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(script), *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=CEILING)
 
