@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from data.block import in_shared_memory
+
 Index = Tensor | slice | Sequence[int]
 Value = TypeVar("Value")
 
@@ -170,7 +172,7 @@ def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
     captions = tuple(s.caption for s in samples if s.caption is not None)
     targets = _on_all([(s.key, s.target) for s in samples], "target")
     beside = _on_all([(s.key, s.beside) for s in samples], "pictures beside it")
-    return ImageBatch(
+    batch = ImageBatch(
         x,
         y,
         tuple(s.key for s in samples),
@@ -178,6 +180,7 @@ def collate_images(samples: Sequence[ImageSample]) -> ImageBatch:
         _stack(targets, "target") if targets else None,
         _stack(beside, "pictures beside") if beside else None,
     )
+    return in_shared_memory(batch)
 
 
 def collate_embeddings(samples: Sequence[EmbeddingSample]) -> EmbeddingBatch:
@@ -190,13 +193,14 @@ def collate_embeddings(samples: Sequence[EmbeddingSample]) -> EmbeddingBatch:
     text = _on_all([(s.key, s.text) for s in samples], "text embedding")
     tokens = _on_all([(s.key, s.tokens) for s in samples], "tokens")
     captions = _on_all([(s.key, s.caption) for s in samples], "caption")
-    return EmbeddingBatch(
+    batch = EmbeddingBatch(
         image,
         _stack(text, "text embedding") if text else None,
         _stack(tokens, "token table") if tokens else None,
         tuple(s.key for s in samples),
         tuple(caption for _, caption in captions) or None,
     )
+    return in_shared_memory(batch)
 
 
 def _on_all(named: Sequence[tuple[str, Value | None]], what: str) -> list[tuple[str, Value]]:

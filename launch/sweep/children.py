@@ -16,9 +16,9 @@ from data.folder_lock import locked_folder
 _LEAVE = 120.0  # seconds that a run has to save and leave before it is killed
 _BECOME = (
     "import os, signal, sys; from data.parent import end_with_parent; "
-    "end_with_parent(signal.SIGTERM); os.execvp(sys.argv[1], sys.argv[1:])"
+    "end_with_parent(signal.SIGTERM, int(sys.argv[1])); os.execvp(sys.argv[2], sys.argv[2:])"
 )
-"""Asks the system for SIGTERM once the sweep is gone, and becomes the command."""
+"""Asks the system for SIGTERM once the sweep of this number is gone, if it is not already, and becomes the command."""
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def alone(folder: Path) -> Iterator[int]:
 
 def became(command: Sequence[str]) -> list[str]:
     """A command whose process is told to end once the one that started it is gone, also when that was killed."""
-    return [sys.executable, "-P", "-c", _BECOME, *command]
+    return [sys.executable, "-P", "-c", _BECOME, str(os.getpid()), *command]
 
 
 def start(command: Sequence[str], log: Path, variables: dict[str, str], lock: int) -> subprocess.Popen[bytes]:

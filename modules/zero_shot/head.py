@@ -29,7 +29,7 @@ class ZeroShotHead(nn.Module):
 
     Args:
         weights: [K, D] class embeddings, L2-normalised here.
-        classes: K names.
+        classes: K names; those of the same name get the same logits, bit for bit, on any machine.
         logit_scale: factor on the cosines.
         logit_bias: added to every logit, as models of a sigmoid loss learn it (SigLIP, arXiv:2303.15343).
     """
@@ -40,8 +40,12 @@ class ZeroShotHead(nn.Module):
         self, weights: Tensor, classes: Sequence[str], /, *, logit_scale: float = 100.0, logit_bias: float = 0.0
     ) -> None:
         super().__init__()
-        self.register_buffer("weights", F.normalize(weights, dim=-1), persistent=False)
         self.classes, self.logit_scale, self.logit_bias = list(classes), logit_scale, logit_bias
+        places: dict[str, int] = {}
+        first = [places.setdefault(name, place) for place, name in enumerate(self.classes)]
+        self._first = first if len(places) < len(first) else None
+        weights = F.normalize(weights, dim=-1)
+        self.register_buffer("weights", weights if self._first is None else weights[self._first], persistent=False)
 
     def forward(self, z: Tensor) -> Tensor:
         """Logits [B, K] of embeddings z [B, D], normalised here."""
@@ -50,6 +54,8 @@ class ZeroShotHead(nn.Module):
             logits = self.logit_scale * F.normalize(z, dim=-1) @ self.weights.T
             if self.logit_bias:
                 logits = logits + self.logit_bias
+        if self._first is not None:  # a product may round its columns differently
+            logits = logits[:, self._first]
         assert logits.shape == (len(z), len(self.classes)), "the head's output is not [B, K]"
         return logits
 
@@ -75,13 +81,15 @@ def class_embeddings(
         ValueError: no class, no template, a template without ``{}``, or two classes that read the same.
     """
     _check(classes, templates, ties)
-    prompts = [template.format(name) for name in classes for template in templates]
+    names = list(dict.fromkeys(classes))  # encoded once each: another row of a batch may be rounded differently
+    prompts = [template.format(name) for name in names for template in templates]
 
     def ask() -> Tensor:
         z = torch.cat([text.encode_text(prompts[i : i + 256]) for i in range(0, len(prompts), 256)])
-        return F.normalize(z.view(len(classes), len(templates), -1).mean(dim=1), dim=-1)
+        return F.normalize(z.view(len(names), len(templates), -1).mean(dim=1), dim=-1)
 
-    return memory.recall(text, "classes", (classes, templates), ask, texts=len(prompts)) if memory else ask()
+    found = memory.recall(text, "classes", (names, templates), ask, texts=len(prompts)) if memory else ask()
+    return found if len(names) == len(classes) else found[[names.index(name) for name in classes]]
 
 
 def blank_embedding(text: Texts, templates: Sequence[str], *, memory: TextMemory | None = None) -> Tensor:

@@ -17,6 +17,7 @@ from configs.load import load_config, plain
 from configs.names import name_fault, name_faults, safe_name
 from configs.scorecard import dataset_name
 from configs.yaml_file import DEEPEST
+from tests.waiting import CEILING
 
 FARE = "fare_tiny_eps4"
 SECRET = "swordfish"
@@ -62,7 +63,7 @@ def test_bombs_are_told_in_a_line_each_and_fill_no_memory(tmp_path: Path) -> Non
     for number, (content, _) in enumerate(BOMBS.values()):
         (tmp_path / f"{number:02d}.yaml").write_text(content())
     ended = subprocess.run(
-        [sys.executable, "-c", READER, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", READER, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=CEILING
     )
     assert ended.returncode == 0, ended.stderr[-500:]  # the fast reader of YAML ends the process where it is too deep
     *lines, grown = ended.stdout.splitlines()

@@ -62,6 +62,21 @@ def test_a_worker_decodes_into_memory_that_it_shares(source: ShardImages) -> Non
         assert one.x.is_shared() and torch.equal(one.x, other)
 
 
+def test_where_shared_memory_is_full_a_worker_says_so_and_nobody_waits_for_ever(
+    source: ShardImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: torch.Tensor) -> torch.Tensor:
+        if self.is_shared():
+            return self
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # in workers too, which are forks of this process
+    order = PositionBatches(n=12, batch_size=4, seed=1, limit=6)
+    with pytest.raises(RuntimeError, match="No space left on device"):
+        list(training_loader(source, order, 1, seed=0))
+    assert len(list(training_loader(source, order, 0, seed=0))) == 6
+
+
 @pytest.mark.parametrize(("batch", "ranks", "limit"), [(6, 1, 700), (6, 3, 700), (4000, 2, 3)])
 def test_batches_that_are_looked_up_together_are_those_looked_up_alone(batch: int, ranks: int, limit: int) -> None:
     share = batch // ranks

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from data.transforms import DecodeError, decode_image, resize_and_crop
+from tests.waiting import CEILING
 
 ROOT = Path(__file__).parents[2]
 READER = """
@@ -105,7 +106,7 @@ def test_no_picture_fills_the_memory_and_each_is_refused_for_a_reason(tmp_path: 
         (tmp_path / f"bad-{number:02d}").write_bytes(content)
         assert len(content) < 2**18
     ended = subprocess.run(
-        [sys.executable, "-c", READER, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", READER, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=CEILING
     )
     assert ended.returncode == 0, ended.stderr[-500:]
     said = json.loads(ended.stdout)

@@ -20,6 +20,7 @@ import pytest
 from data.index_file import index_tar
 from data.shard_index import IndexedShards
 from data.tars import ShardError
+from tests.waiting import CEILING
 
 Picture = Callable[..., bytes]
 ROOT = Path(__file__).parents[2]
@@ -161,12 +162,11 @@ def test_nothing_runs_nothing_escapes_memory_stays_small_and_the_rest_is_read(
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
             "ROBUSTCLIP_CACHE": str(tmp_path / "cache"),
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=CEILING,
     )
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)

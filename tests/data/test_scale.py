@@ -52,7 +52,6 @@ def _epochs(source: ImageSource, *, batch: int, world: int, workers: int, limit:
     return [[key for part in step for key in part.key] for step in zip(*ranks, strict=True)]
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("order", ["samples", "shards"])
 def test_seven_uneven_shards_on_two_ranks_of_three_workers(order: Any, tmp_path: Path, picture: Picture) -> None:
     where = _shards(tmp_path / "x", UNEVEN, picture)
@@ -69,7 +68,6 @@ def test_seven_uneven_shards_on_two_ranks_of_three_workers(order: Any, tmp_path:
     assert rest == [sorted(step) for step in steps[10:14]]
 
 
-@pytest.mark.timeout(120)
 def test_one_percent_of_damage_loses_no_good_sample(tmp_path: Path, picture: Picture) -> None:
     whole = picture(0)
     bad = {

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -18,7 +17,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.distributed as dist
 
 from configs.load import load_config
@@ -29,6 +27,7 @@ from eval.plan import build_plan
 from eval.rows import Subject
 from eval.team import Team, Unfinished
 from modules.encoders.tiny import load_tiny
+from tests.waiting import CEILING, free_port
 
 ROOT = Path(__file__).parents[2]
 RANKS = 3
@@ -37,10 +36,8 @@ RANKS = 3
 def launch(jobs: list[dict[str, Any]], folder: Path, codes: tuple[int, ...] = (0, 0, 0)) -> None:
     """Have three new processes do the jobs."""
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    said = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MASTER_ADDR": "127.0.0.1"}
+    port = str(free_port())
+    said = {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "MASTER_ADDR": "127.0.0.1"}
     said |= {"MASTER_PORT": port, "WORLD_SIZE": str(RANKS)}
     logs = [folder / f"rank{rank}.txt" for rank in range(RANKS)]
     processes = []
@@ -50,7 +47,7 @@ def launch(jobs: list[dict[str, Any]], folder: Path, codes: tuple[int, ...] = (0
             environment = {**os.environ, **said, "RANK": str(rank)}
             processes.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT))
     try:
-        ended = tuple(process.wait(timeout=300) for process in processes)
+        ended = tuple(process.wait(timeout=CEILING) for process in processes)
     finally:
         for process in processes:
             process.kill()
@@ -108,7 +105,6 @@ def judge(job: dict[str, Any], team: Team) -> dict[str, Any]:
 
 def main(jobs: list[dict[str, Any]]) -> None:
     """Do them all."""
-    torch.set_num_threads(1)
     dist.init_process_group("gloo")
     groups: dict[int, Any] = {
         count: dist.new_group(list(range(count)), backend="gloo") for count in range(2, RANKS + 1)

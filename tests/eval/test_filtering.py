@@ -17,6 +17,7 @@ from eval.rows import Subject
 from eval.tasks.filtering import FilteringQuestion, FilteringTask
 from modules.encoders.clip import CLIP
 from modules.perceptual.metric import unit
+from tests.close import rounding
 from tests.eval.class_folders import folders
 
 Planned = Callable[..., Plan]
@@ -44,7 +45,9 @@ def test_the_threshold_is_of_wanted_tuning_pictures_and_of_no_judged_one(
     reference = torch.stack([task.reference[i].x for i in range(4)])
     with torch.no_grad():
         near = (unit(clip.image(pictures)) @ unit(clip.image(reference)).T).amax(dim=1)
-    assert question.threshold == pytest.approx(float(near.max()))  # of 15 none may lie beyond, to promise one in ten
+    assert question.threshold == pytest.approx(
+        float(near.max()), abs=rounding()
+    )  # of 15 none may lie beyond, to promise one in ten
     assert not {task.wanted[i].key for i in range(15)} & {task.source[i].key for i in range(len(task.source))}
     three = task.reference.classes.index("three")
     assert [task.reference[i].y for i in range(4)] == [three] * 4 and three not in [task.wanted[i].y for i in range(15)]

@@ -14,6 +14,7 @@ from modules import noise
 from modules.defenses.base import Defense, Undefended
 from modules.defenses.clipure_cos import CLIPureCos
 from modules.encoders.base import ImageEncoder
+from tests.close import rounding
 from tests.eval.toy_world import CLASSES, Reader, toy_judge
 
 
@@ -51,7 +52,9 @@ def test_the_bare_encoder_is_compared_with_itself() -> None:
     assert list(found) == ["adaptive"]
     seen = found["adaptive"]
     assert (seen.zeros, seen.dead, seen.not_finite, seen.cosine_bpda) == (0.0, 0.0, 0.0, None)
-    assert seen.norm_ratio == pytest.approx(1.0) and seen.cosine_bare == pytest.approx(1.0)
+    assert seen.norm_ratio == pytest.approx(1.0, abs=rounding()) and seen.cosine_bare == pytest.approx(
+        1.0, abs=rounding()
+    )
     assert seen.difference_error < 1e-3
 
 
@@ -59,8 +62,8 @@ def test_the_bare_encoder_is_compared_with_itself() -> None:
 def test_a_scale_on_the_logits_changes_nothing(scale: float) -> None:
     seen = health(lambda encoder: Changed(encoder, scale=scale))["adaptive"]
     assert seen.norm_ratio == pytest.approx(1.0, rel=1e-3)
-    assert seen.cosine_bare == pytest.approx(1.0)
-    assert seen.cosine_bpda == pytest.approx(1.0)
+    assert seen.cosine_bare == pytest.approx(1.0, abs=rounding())
+    assert seen.cosine_bpda == pytest.approx(1.0, abs=rounding())
     assert seen.difference_error < 1e-3
 
 
@@ -125,7 +128,7 @@ def test_a_gradient_that_is_not_finite_is_counted_and_spoils_nothing_else() -> N
     seen = health(Infinite)["adaptive"]
     assert seen.not_finite == pytest.approx(4 / IMAGES)
     assert seen.norm_ratio == pytest.approx(1.0, rel=1e-3)
-    assert seen.cosine_bare == pytest.approx(1.0)
+    assert seen.cosine_bare == pytest.approx(1.0, abs=rounding())
 
 
 def test_noise_is_averaged_out_of_the_views_that_average() -> None:
@@ -138,9 +141,8 @@ def test_noise_is_averaged_out_of_the_views_that_average() -> None:
     found = health(Rugged)
     assert found["eot"].cosine_bare > found["adaptive"].cosine_bare + 0.1  # the recipe averages two draws
     assert found["eot"].norm_ratio < found["adaptive"].norm_ratio
-    assert found["adaptive"].difference_error == pytest.approx(
-        found["eot"].difference_error
-    )  # of one and the same draw
+    # of one and the same draw; differences over small distances make much of rounding
+    assert found["adaptive"].difference_error == pytest.approx(found["eot"].difference_error, rel=0.01)
 
 
 def test_nothing_of_the_encoder_is_changed() -> None:

@@ -14,6 +14,7 @@ from eval import plots
 from eval.metrics import wilson
 from eval.results import Result
 from eval.tables import final_steps, headline, main_threats
+from tests.waiting import CEILING
 
 
 def row(attack: str, view: str, value: float, **changes: object) -> Result:
@@ -155,4 +156,4 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone() -> None:
 def test_matplotlib_is_imported_only_to_draw() -> None:
     code = "import sys, eval.plots, eval.report, eval.tables; assert 'matplotlib' not in sys.modules"
     root = Path(plots.__file__).parent.parent
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, timeout=CEILING)

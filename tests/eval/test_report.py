@@ -19,6 +19,7 @@ from configs.files import ConfigError
 from eval.metrics import wilson
 from eval.report import build_report
 from eval.results import Result, write_results
+from tests.waiting import CEILING
 
 N = 300
 # defence: (clean, {(attack, view): robust}, worst), per encoder; the shape of real findings.
@@ -330,7 +331,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     root = Path(build_report.__code__.co_filename).parent.parent
     for out in ("a", "b"):
         command = [sys.executable, "-c", code, str(run), str(tmp_path / out)]
-        subprocess.run(command, check=True, cwd=root, timeout=120)
+        subprocess.run(command, check=True, cwd=root, timeout=CEILING)
     for name in ("index.html", "results.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 

@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from launch import cli, evaluation
 from modules.encoders.clip import load_clip
 from modules.encoders.tiny import load_tiny
 from tests.launch.typed import typed
+from tests.waiting import CEILING
 
 COMMANDS = [
     "demo",
@@ -49,7 +49,7 @@ def robustclip(*arguments: str, then: str = "") -> subprocess.CompletedProcess[s
             "sys.exit(code)",
         ]
     )
-    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=CEILING)
 
 
 @pytest.fixture
@@ -62,14 +62,12 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-def test_help_is_there_in_half_a_second_without_torch() -> None:
-    taken = []
-    for _ in range(3):
-        begin = time.perf_counter()
-        shown = robustclip("--help", then="assert 'torch' not in sys.modules")
-        taken.append(time.perf_counter() - begin)
-        assert shown.returncode == 0 and "robustclip demo" in shown.stdout
-    assert min(taken) < 0.5
+HEAVY = "{'torch', 'numpy', 'scipy', 'PIL', 'matplotlib', 'open_clip', 'pytorch_lightning', 'sklearn', 'webdataset'}"
+
+
+def test_help_imports_nothing_that_is_slow_to_import() -> None:
+    shown = robustclip("--help", then=f"assert not {HEAVY} & set(sys.modules), {HEAVY} & set(sys.modules)")
+    assert shown.returncode == 0 and "robustclip demo" in shown.stdout, shown.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)

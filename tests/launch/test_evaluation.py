@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,9 +13,10 @@ import pytest
 from configs.files import ConfigError
 from eval.results import Result, read_results
 from launch.evaluation import run_evaluation, run_report, told_by
+from tests.waiting import CEILING, free_port
 
 SETTINGS = [
-    "tasks.digits.limit=12",
+    "tasks.digits.limit=16",
     "defenses={none: {}, random_noise: {}}",
     "attacks={apgd: {steps: 3}}",
     "views=[transfer, eot]",
@@ -88,11 +88,9 @@ def test_a_part_that_cannot_be_is_refused(shard: str, said: str) -> None:
 
 
 def test_ranks_share_the_images_and_the_first_joins_them(whole: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     arguments = ["evaluate", "tiny", "digits", *SETTINGS, "--out", str(tmp_path / "ranks")]
-    shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", "from launch.cli import main; main()", *arguments],
@@ -103,7 +101,7 @@ def test_ranks_share_the_images_and_the_first_joins_them(whole: Path, tmp_path: 
         )
         for rank in range(2)
     ]
-    told = [process.communicate(timeout=240)[0] for process in ranks]
+    told = [process.communicate(timeout=CEILING)[0] for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], told
     assert numbers(tmp_path / "ranks") == numbers(whole)
     assert "report:" in told[0] and "report:" not in told[1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,7 @@ from launch.launchers.slurm import Resources, sbatch_script
 from launch.launchers.submit import submit
 from launch.launchers.torchrun import torchrun_command
 from tests.launch.typed import typed
+from tests.waiting import CEILING, free_port, wait_until
 
 PROGRAM = (sys.executable, "-m", "launch.cli")
 STRANGE = "a b'c\"$HOME;%j\\"
@@ -357,13 +357,13 @@ def test_a_job_that_ends_soon_is_queued_again(
 def started(command: list[str], folder: Path, **variables: str) -> subprocess.Popen[str]:
     """A command in a folder of its own, as a person starts it."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "RANK", "LOCAL_", "MASTER_", "WORLD"))}
-    env = {**clean, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **variables}
+    env = {**clean, "HF_HUB_OFFLINE": "1", **variables}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(command, cwd=folder, env=env, text=True, start_new_session=True, **pipes)
 
 
 def finished(*processes: subprocess.Popen[str]) -> list[str]:
-    told = [process.communicate(timeout=300)[0] for process in processes]
+    told = [process.communicate(timeout=CEILING)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(told)
     return told
 
@@ -374,12 +374,6 @@ def tiny(out: Path, *, nodes: int = 1, devices: int = 2) -> Job:
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / "export" / "encoder.safetensors")
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -435,8 +429,7 @@ def test_torchrun_goes_on_after_a_process_was_killed(tmp_path: Path, two: Any) -
     out = tmp_path / "run"
     training = started(torchrun_command(tiny(out), restarts=1), tmp_path)
     first = out / "checkpoints" / "step=000002.ckpt"
-    while not first.is_file() and training.poll() is None:
-        time.sleep(0.02)
+    wait_until(lambda: first.is_file() or training.poll() is not None)
     agent = Path(f"/proc/{training.pid}/task/{training.pid}/children")
     os.kill(int(agent.read_text().split()[-1]), signal.SIGKILL)
     assert finished(training)[0].count("GLOBAL_RANK: 0") == 2

@@ -25,6 +25,7 @@ from eval.results import Result, read_results
 from launch.evaluation import run_report
 from launch.watching import run_watch
 from tests.train.conftest import EVALUATION, SMALL
+from tests.waiting import CEILING, wait_until
 from train.finetune import finetune
 from train.runs import open_run
 
@@ -198,7 +199,7 @@ class TestProcesses:
     LONG = ("tasks.digits.limit=64", "attacks={pgd: {steps: 20, step_size: 0.01}}", "examples=0")
 
     def start(self, run: Path, *words: str) -> subprocess.Popen[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
         command = [sys.executable, "-m", "launch.cli", *words]
         return subprocess.Popen(
             command, cwd=run.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -209,10 +210,7 @@ class TestProcesses:
 
     def begun(self, run: Path) -> Path:
         """The first file of unfinished work, once there is one."""
-        end = time.monotonic() + 60
-        while not (files := sorted(run.glob("state/step=000002-*/*.json"))) and time.monotonic() < end:
-            time.sleep(0.02)
-        return files[0]
+        return wait_until(lambda: sorted(run.glob("state/step=000002-*/*.json")))[0]
 
     def test_two_at_once_share_the_checkpoints_of_a_running_training(
         self, itself: Path, recipe: str, tmp_path: Path
@@ -224,7 +222,7 @@ class TestProcesses:
             assert training.poll() is None
             time.sleep(0.02)
         watchers = [self.watcher(run, recipe) for _ in range(2)]
-        told = [process.communicate(timeout=200)[0] for process in (training, *watchers)]
+        told = [process.communicate(timeout=CEILING)[0] for process in (training, *watchers)]
         assert [process.returncode for process in (training, *watchers)] == [0, 0, 0], told
         steps = sorted(judged_steps(told[1]) + judged_steps(told[2]))
         assert 4 in steps and len(steps) == len(set(steps))  # retention may have been faster than both
@@ -246,10 +244,10 @@ class TestProcesses:
         stopped = self.watcher(run, recipe, *self.LONG)
         self.begun(run)
         stopped.send_signal(signal.SIGTERM)
-        told = stopped.communicate(timeout=60)[0]
+        told = stopped.communicate(timeout=CEILING)[0]
         assert stopped.returncode == 0 and "stopped by SIGTERM; the same command" in told, told
         again = self.watcher(run, recipe, *self.LONG)
-        told = again.communicate(timeout=200)[0]
+        told = again.communicate(timeout=CEILING)[0]
         assert again.returncode == 0 and judged_steps(told) == STEPS, told
 
     def test_the_judged_weights_are_those_of_the_file(self, run: Path, recipe: str) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from configs.load import load_config
 from modules.lightning.finetuning import AdversarialFineTuning
 from modules.lightning.prior_training import PriorTraining
+from tests.waiting import free_port
 from train.finetune import finetune
 from train.prior import train_prior
 from train.runs import Run, open_run
@@ -101,10 +101,8 @@ def watch_attacks() -> None:
 def launch(jobs: list[dict[str, Any]], folder: Path) -> None:
     """Have two new processes do the jobs; the folder takes their words."""
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    said = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MASTER_ADDR": "127.0.0.1"}
+    port = str(free_port())
+    said = {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "MASTER_ADDR": "127.0.0.1"}
     said |= {"MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0"}
     said |= {"TORCHELASTIC_RUN_ID": "pair"}
     logs = [folder / f"rank{rank}.txt" for rank in range(2)]
@@ -143,7 +141,6 @@ def opened(config: Any, out: Path) -> Run:
 
 def main(jobs: list[dict[str, Any]]) -> None:
     """Do them all."""
-    torch.set_num_threads(1)
     watch_attacks()
     configs = [load_config(job["kind"], job["recipe"], job["overrides"]) for job in jobs]
     for job, config in zip(jobs, configs, strict=True):

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from eval.results import Result, read_results
+from tests.waiting import CEILING
 
 DEFENSES = {"none", "random_noise", "clipure_cos", "clipure_cos_legacy", "clipure_diff", "ttc"}
 
 
 def start(out: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from launch.cli import main; main()", "demo", "--quick", "--out", str(out)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=550)
+    return subprocess.run(command, capture_output=True, text=True, timeout=CEILING)
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from eval.results import read_results
+from tests.waiting import CEILING
 
 
 def start(out: Path) -> subprocess.CompletedProcess[str]:
     words = ["demo", "perceptual", "--quick", "--out", str(out)]
     command = [sys.executable, "-c", "from launch.cli import main; main()", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=550)
+    return subprocess.run(command, capture_output=True, text=True, timeout=CEILING)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from eval.results import read_results
 from modules.encoders.tiny import load_tiny
+from tests.waiting import CEILING
 from train.finetune import finetune
 from train.runs import Run
 
@@ -28,9 +29,9 @@ def robustclip(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     """The command in a process of its own, from a file: Lightning starts the second process by the first one's path."""
     script = folder / "robustclip.py"
     script.write_text("from launch.cli import main\n\nif __name__ == '__main__':\n    main()\n")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, str(script), *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=CEILING)
 
 
 def overrides(*changed: str) -> list[str]:

@@ -20,6 +20,7 @@ from data.layouts import arrays, hub, matlab
 from data.layouts.plain_pickle import read_plain
 from data.layouts.triplet_files import open_triplets
 from tests.data.layouts.miniatures import cars, flowers102, parquet, pickled, pixels
+from tests.waiting import CEILING
 
 ROOT = Path(__file__).parents[3]
 
@@ -281,7 +282,7 @@ def test_a_hub_file_that_unpacks_without_end_fills_no_memory(tmp_path: Path) -> 
         (file,) = (tmp_path / name).iterdir()
         assert file.stat().st_size < 2**20
     ended = subprocess.run(
-        [sys.executable, "-c", READER, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", READER, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=CEILING
     )
     assert ended.returncode == 0, ended.stderr[-500:]
     same, packed, grown = ended.stdout.splitlines()

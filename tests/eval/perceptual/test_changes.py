@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from eval.perceptual.changes import ATTACKED, CHANGES, apart, courses, mean_of
 from modules import noise
 from modules.perceptual import PerceptualMetric
+from tests.close import rounding
 from tests.modules.toys import ConvEncoder, images
 
 ENCODER = ConvEncoder(size=16)
@@ -42,10 +43,9 @@ def test_distances_are_those_of_the_metric_and_an_attack_beats_noise_of_its_size
     assert set(found) == {*CHANGES, ATTACKED}
     metric, faded = PerceptualMetric(ENCODER), found["faded"]
     expected = [metric(X, CHANGES["faded"][0](X, size)).mean().item() for size in CHANGES["faded"][1]]
-    assert [e.value for e in faded.distances] == pytest.approx(expected, abs=1e-6)
-    assert len(faded.shown) == 5 and faded.shown_distances[0] == pytest.approx(
-        metric(X, faded.shown[1][None])[0].item()
-    )
+    assert [e.value for e in faded.distances] == pytest.approx(expected, abs=rounding())
+    assert len(faded.shown) == 5
+    assert faded.shown_distances[0] == pytest.approx(metric(X, faded.shown[1][None])[0].item(), abs=rounding())
     with noise.samples(torch.arange(len(X))):
         shaken = (X + 8 / 255 * noise.normal(X, "test").sign()).clamp(0, 1)
     attacked = found[ATTACKED]
@@ -58,7 +58,7 @@ def test_the_distance_between_classes_is_the_mean_over_pairs_of_two_classes() ->
     y = torch.tensor([0, 1, 2, 3, 4])
     metric = PerceptualMetric(ENCODER)
     slow = [metric(X[i : i + 1], X[j : j + 1]).item() for i in range(5) for j in range(5) if y[i] != y[j]]
-    assert apart(ENCODER, X, y).value == pytest.approx(sum(slow) / len(slow), abs=1e-6)
+    assert apart(ENCODER, X, y).value == pytest.approx(sum(slow) / len(slow), abs=rounding())
 
 
 def test_a_mean_has_the_interval_of_the_normal_distribution() -> None:

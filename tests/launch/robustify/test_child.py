@@ -6,13 +6,13 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from launch.robustify import child
 from launch.sweep.children import alone
+from tests.waiting import wait_until
 
 LISTENS = """
 import signal, sys, time
@@ -24,7 +24,7 @@ def leave(number, frame):
 signal.signal(signal.SIGTERM, leave)
 signal.signal(signal.SIGUSR1, leave)
 (there / "up").touch()
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -36,9 +36,7 @@ def test_a_signal_goes_on_to_the_child_is_waited_for_and_ends_the_job(
     before = signal.getsignal(number)
 
     def warn() -> None:
-        limit = time.monotonic() + 60
-        while not (tmp_path / "up").exists() and time.monotonic() < limit:
-            time.sleep(0.02)
+        wait_until((tmp_path / "up").exists)
         os.kill(os.getpid(), number)
 
     thread = threading.Thread(target=warn)

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from eval.card import read_card
 from launch.robustify.phases import Phase, run_phases
 from modules.encoders.clip import load_clip
+from tests.waiting import CEILING, wait_until
 
 SMALL = [
     *("steps=12", "batch=16", "trainer.checkpoint_every=1", "trainer.accelerator=cpu", "trainer.devices=1"),
@@ -30,15 +30,13 @@ def command(out: Path) -> list[str]:
 
 
 def robustify(out: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(out), capture_output=True, text=True, timeout=500)
+    return subprocess.run(command(out), capture_output=True, text=True, timeout=CEILING)
 
 
 def killed_once(out: Path, sign: str) -> str:
     """What a start says before it is killed, as soon as a file is there; an empty text where it ended by itself."""
     with subprocess.Popen(command(out), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        limit = time.monotonic() + 300
-        while not list(out.glob(sign)) and process.poll() is None and time.monotonic() < limit:
-            time.sleep(0.02)
+        wait_until(lambda: list(out.glob(sign)) or process.poll() is not None)
         process.kill()
         said, _ = process.communicate()  # until a training that it left is gone too
     return said if process.returncode == -signal.SIGKILL else ""

@@ -12,6 +12,7 @@ import pytest
 from launch.selftest.orphans import MARK, can_look, marked
 from launch.selftest.stage import ended
 from launch.selftest.start import Life, Starter, clean, fresh
+from tests.waiting import CEILING
 
 SAYS = "import os, sys; print('robustclip: no such thing', os.environ.get('RANK')); sys.exit(3)"
 
@@ -34,7 +35,7 @@ def test_how_processes_ended_and_their_last_words(tmp_path: Path, monkeypatch: p
     life = Life([fresh([sys.executable, "-c", SAYS], logs[0]), fresh(["sleep", "600"], logs[1])], logs)
     assert life.wait(0.05) is None and life.running() and ended(life, 0.0) == ["still running after 0 s"]
     life.send(signal.SIGKILL, [1])
-    assert life.wait(60) is not None and life.codes() == [3, -9]
+    assert life.wait(CEILING) is not None and life.codes() == [3, -9]
     assert ended(life) == ["ended with [3, -9]: robustclip: no such thing None"]
 
 
@@ -47,5 +48,5 @@ def test_nothing_stays_whatever_happens(tmp_path: Path, monkeypatch: pytest.Monk
         lives.append(Life([fresh(["sleep", "600"], tmp_path / "b.txt")], []))  # which nobody told the starter of
         assert len(marked(starter.mark)) == 2 and starter.orphans(0.0)[0]
         raise KeyboardInterrupt
-    assert all(life.wait(60) is not None for life in lives) and starter.orphans(30)[0] == {}
+    assert all(life.wait(CEILING) is not None for life in lives) and starter.orphans(CEILING)[0] == {}
     assert MARK not in os.environ

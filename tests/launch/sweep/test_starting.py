@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -55,13 +54,12 @@ def test_a_child_ends_when_the_process_that_started_it_is_killed(tmp_path: Path)
     code = (
         "import sys, time; from pathlib import Path; from launch.sweep.children import start, alone\n"
         "with alone(Path(sys.argv[1])) as lock:\n"
-        " child = start(['sleep', '60'], Path(sys.argv[1]) / 'log', {}, lock); print(child.pid, flush=True)\n"
-        " time.sleep(60)"
+        " child = start(['sleep', '600'], Path(sys.argv[1]) / 'log', {}, lock); print(child.pid, flush=True)\n"
+        " time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
-    assert int(parent.stdout.readline())
-    time.sleep(1.0)  # until it has become the command
+    assert int(parent.stdout.readline())  # and at once, for the child may only be about to become the command
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()

@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from launch.comparison import compare_runs
+from tests.waiting import CEILING, wait_until
 
 SMALL = [
     *("steps=4", "optimizer.warmup_steps=1", "batch=8", "attack.steps=1", "trainer.checkpoint_every=1"),
@@ -35,7 +35,7 @@ def command(*words: str) -> list[str]:
 
 
 def sweep(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*words), capture_output=True, text=True, timeout=500)
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=CEILING)
 
 
 def child_of(pid: int) -> int:
@@ -48,10 +48,12 @@ def child_of(pid: int) -> int:
 
 def at_work(process: subprocess.Popen[str], run: Path) -> None:
     """Wait until a run has a checkpoint."""
-    limit = time.monotonic() + 200
-    while not list((run / "checkpoints").glob("step=*.ckpt")):
-        assert process.poll() is None and time.monotonic() < limit, f"{run.name} was not begun"
-        time.sleep(0.02)
+
+    def begun() -> bool:
+        assert process.poll() is None, f"{run.name} was not begun"
+        return bool(list((run / "checkpoints").glob("step=*.ckpt")))
+
+    wait_until(begun)
 
 
 @pytest.mark.slow
@@ -67,7 +69,7 @@ def test_two_by_two_runs_killed_twice_end_as_one_table_and_what_was_done_is_left
         os.kill(child_of(process.pid), signal.SIGKILL)  # one run, and the sweep goes on
         at_work(process, out / names[2])
         process.kill()  # the sweep itself
-        said, _ = process.communicate(timeout=100)
+        said, _ = process.communicate(timeout=CEILING)
     assert f"[1/4] {names[0]} done" in said
     assert f"[2/4] {names[1]} not finished: finetune was ended by SIGKILL; the same command goes on" in said
     first = (out / names[0] / "export" / "encoder.safetensors").stat().st_mtime_ns

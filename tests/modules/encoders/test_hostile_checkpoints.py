@@ -21,6 +21,7 @@ from torch import Tensor
 
 from modules.checkpoint import read_state
 from modules.encoders.formats.dcp import read_dcp
+from tests.waiting import CEILING
 
 ROOT = Path(__file__).parents[3]
 
@@ -111,7 +112,7 @@ def test_archives_that_unpack_without_end_fill_no_memory(tmp_path: Path) -> None
     _zipped(tmp_path / "bad-0.pt", _entries({"a": torch.zeros(2**25)}), zipfile.ZIP_DEFLATED)
     (tmp_path / "bad-1.pt").write_bytes(b"\x80\x02" + b"(" * 10**6 + b".")
     ended = subprocess.run(
-        [sys.executable, "-c", READER, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", READER, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=CEILING
     )
     assert ended.returncode == 0, ended.stderr[-500:]
     *told, grown = ended.stdout.splitlines()

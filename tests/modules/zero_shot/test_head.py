@@ -41,6 +41,19 @@ def test_many_prompts_are_encoded_in_pieces_with_the_same_result() -> None:
     assert torch.allclose(weights[150], class_embeddings(Letters(), names[150:151], ["{} a", "b {}", "c {} d"])[0])
 
 
+def test_classes_that_read_the_same_are_tied_on_any_machine() -> None:
+    class Rounding(Letters):
+        def encode_text(self, texts: Sequence[str]) -> Tensor:
+            return super().encode_text(texts) + 1e-6 * torch.arange(len(texts))[:, None]
+
+    tower, names = Rounding(), ["cab", "bed", "cab"]
+    weights = class_embeddings(tower, names, ["a {}"], ties=True)
+    assert tower.asked == ["a cab", "a bed"] and torch.equal(weights[0], weights[2])
+    weights[2] += torch.tensor([1e-6, 0, 0, 0, 0])
+    logits = ZeroShotHead(weights, names)(torch.rand(7, 5, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(logits[:, 0], logits[:, 2]) and not torch.equal(logits[:, 0], logits[:, 1])
+
+
 def test_the_blank_embedding_is_the_plain_mean_of_the_templates_without_a_class() -> None:
     tower = Letters()
     blank = blank_embedding(tower, ["a {}.", "bad {}"])

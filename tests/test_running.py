@@ -1,0 +1,18 @@
+"""How the tests themselves are run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.waiting import CEILING
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_where_assertions_are_taken_away_nothing_is_run() -> None:
+    command = [sys.executable, "-O", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_style.py"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CEILING)
+    assert ended.returncode == 4 and ended.stderr.strip().startswith("ERROR: these tests are assertions")
+    assert len(ended.stderr.strip().splitlines()) == 1
