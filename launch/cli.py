@@ -93,11 +93,11 @@ def main() -> None:
     if reason := _refusal():
         say(reason)
         sys.exit(2)
-    os.environ.update(adopt())
+    heed_the_warning(next((word for word in sys.argv[1:] if not word.startswith("-")), ""))
+    adopt(os.environ)
     if "LOCAL_RANK" in os.environ:  # a launcher started this process and would end it
         by_ours = None if "RANK" in os.environ else os.environ.get(STARTED_BY)
         end_with_parent(signal.SIGTERM, int(by_ours) if by_ours else None)
-    heed_the_warning(next((word for word in sys.argv[1:] if not word.startswith("-")), ""))
     debug = "--debug" in sys.argv
     try:
         code = app(standalone_mode=False) or 0  # typer turns Ctrl-C into a return value of 130

@@ -12,6 +12,7 @@ from configs.files import ConfigError, write_atomically
 from configs.load import load_config
 from configs.overrides import in_full, key_of, keys_of, override, value_of
 from data.home import text_at_home
+from launch.launchers.ranks import processes_of, rank_of, validate_launch
 
 TURN = 60.0
 """Seconds that a process waits while another one writes the same page or record."""
@@ -98,10 +99,13 @@ def part_of(shard: str) -> tuple[int, int, bool]:
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise ConfigError(f"--shard {shard} is no part; say 3/8 for the third of eight")
     number, count = int(found[1]), int(found[2])
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    ranks = "RANK" in os.environ
+    if ranks:
+        validate_launch()
+    world = processes_of() if ranks else 1
     if world > 1 and count > 1:
         raise ConfigError("--shard and several ranks at once cannot be; leave out one of them")
-    return (int(os.environ["RANK"]) + 1, world, True) if world > 1 else (number, count, False)
+    return (rank_of() + 1, world, True) if world > 1 else (number, count, False)
 
 
 def last_of_all(number: int) -> bool:

@@ -20,8 +20,10 @@ import torch._utils
 _STAND_INS = (  # modules whose classes are known in trainers' files
     "accelerate.",
     "argparse.",
+    "datetime.",
     "deepspeed.",
     "lightning.",
+    "lightning_fabric.",
     "numpy.",
     "omegaconf.",
     "packaging.",
@@ -34,14 +36,17 @@ _STAND_INS = (  # modules whose classes are known in trainers' files
     "torch.cuda.amp.",
     "torch.distributed.checkpoint.",
     "torch.optim.",
+    "typing.",  # omegaconf keeps the types of its values
 )
 _PLAIN_STAND_INS = {
     "_codecs.encode",
-    "builtins.bytearray",
-    "builtins.complex",
-    "builtins.frozenset",
-    "builtins.set",
+    # types by themselves, as a defaultdict names its factory; torch writes protocol 2, which has Python 2's names
+    *(f"builtins.{name}" for name in ("bool", "bytearray", "bytes", "complex", "float", "frozenset", "int", "list")),
+    *(f"builtins.{name}" for name in ("long", "range", "set", "slice", "str", "tuple", "unicode", "xrange")),
+    "torch.device",
     "torch.serialization._get_layout",
+    "torch.torch_version.TorchVersion",
+    "types.SimpleNamespace",
 }
 
 
@@ -69,6 +74,15 @@ class Inert:
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Ignore an item of what is a dictionary of its own kind."""
+
+    def append(self, value: Any) -> None:
+        """Ignore an item of what is a list of its own kind."""
+
+    def extend(self, values: Any) -> None:
+        """Ignore items of what is a list of its own kind."""
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -98,6 +112,7 @@ _ALLOWED: dict[str, Any] = {
     "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
     "torch._utils._rebuild_parameter": torch._utils._rebuild_parameter,
     "torch.Size": torch.Size,
+    "collections.Counter": Table,
     "collections.OrderedDict": Table,
     "collections.defaultdict": Table,
     "builtins.dict": Table,

@@ -27,6 +27,7 @@ def read_content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise ValueError(f"{path} is a folder; name a file ({FORMATS})")
     if not path.is_file():
         raise ValueError(f"no checkpoint at {path}")
+    _refuse_downloads_gone_wrong(path)
     if path.suffix == ".safetensors":
         state, metadata = _read_safetensors(path)
         refuse_odd(path, state)
@@ -42,6 +43,22 @@ def read_content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if "global_step" in content:  # Lightning's
         metadata = {"step": content["global_step"], **metadata}
     return content, metadata
+
+
+def _refuse_downloads_gone_wrong(path: Path) -> None:
+    """Refuse what lies where weights were to be downloaded to.
+
+    Raises:
+        ValueError: nothing, a pointer of Git LFS, or a web page.
+    """
+    with path.open("rb") as file:
+        begin = file.read(100).lstrip().lower()
+    if not begin:
+        raise ValueError(f"{path} is empty; fetch it again")
+    if begin.startswith(b"version https://git-lfs"):
+        raise ValueError(f"{path} is a pointer of Git LFS and not the weights; run git lfs pull in its folder")
+    if begin.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ValueError(f"{path} is a web page and not the weights; download the file behind that page")
 
 
 def is_zip(path: Path) -> bool:

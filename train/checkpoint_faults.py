@@ -35,8 +35,19 @@ def fault_of(path: Path) -> str:
     Tensors are read for their checksums only.
 
     Raises:
-        ConfigError: the file names what could run code, which is no accident: somebody has to look.
+        ConfigError: the file names what could run code, which is no accident: somebody has to look; or it cannot be
+            read, for instance because it is a link to a disk that is not there, and going back would lose steps.
     """
+    if path.is_dir():
+        return "is a folder"
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        target = f", a link to {path.resolve()}," if path.is_symlink() else ""
+        raise ConfigError(
+            f"{path}{target} cannot be read ({error.strerror}); make it readable, or remove it, and the same command "
+            "goes on from the one before"
+        ) from error
     if calls := would_call(path):
         raise ConfigError(
             f"{path} was not loaded: it would run {calls[0]}, and no training writes that; nothing was run; find out "

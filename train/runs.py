@@ -11,6 +11,7 @@ from typing import Any
 from configs.files import ConfigError, write_atomically
 from configs.load import config_hash, plain, same_config, to_yaml
 from configs.names import safe_name
+from configs.saved import describe_changes
 from data.folder_lock import FILE as LOCK
 from data.folder_lock import FolderInUseError, FolderLock, is_empty, lock_folder
 from eval.evaluate import finish_run, write_run
@@ -21,8 +22,9 @@ _PLACE = (
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
     *("data.workers", "data.cache", "data.cache_dir"),
     *("trainer.peak_tflops", "trainer.trackers", "trainer.tracker_options"),
+    *("trainer.keep", "trainer.keep_hours", "trainer.save_async", "data.skip_bad", "data.max_bad"),
 )
-"""Where a run is computed, not what: it may go on elsewhere."""
+"""Where a run is computed, what it keeps, and whether a bad sample ends it: all of it may change when a run goes on."""
 _LEFT = (
     *(".config.yaml.*", ".env.json.*", ".metrics.csv.*", ".perf.csv.*", ".metrics.jsonl.*", ".trackers.json.*"),
     "checkpoints/.*.tmp",
@@ -95,7 +97,7 @@ def open_run(recipe: str, config: Any, out: Path | None, *, command: str = "") -
     if not file.is_file():
         write_run(folder, config, seed=getattr(config, "seed", 0), command=command)
     elif not finished and not same_config(file, config):
-        print(f"going on with {folder} on other processes")
+        print(f"going on with {folder} ({describe_changes(file, config)})")
         write_atomically(file, to_yaml(config))
     return Run(folder, config, finished, lock)
 
@@ -103,6 +105,13 @@ def open_run(recipe: str, config: Any, out: Path | None, *, command: str = "") -
 def is_of(folder: Path, config: Any) -> bool:
     """Whether a folder holds the run of a config, wherever that was computed."""
     return same_config(folder / "config.yaml", config, but=_PLACE)
+
+
+def another_config(folder: Path, config: Any) -> str:
+    """Return the line that refuses a folder whose run has another config, with what differs."""
+    changes = describe_changes(folder / "config.yaml", config, but=_PLACE)
+    detail = f" ({changes})" if changes else ""
+    return f"{folder} holds a run with another config{detail}; name a new folder with --out"
 
 
 def _fresh(parent: Path) -> tuple[Path, FolderLock]:
@@ -136,7 +145,7 @@ def _refuse_foreign(folder: Path, config: Any) -> None:
     if not file.is_file():
         raise ConfigError(f"{folder} holds other files and no run; name a new folder with --out")
     if not is_of(folder, config):
-        raise ConfigError(f"{folder} holds a run with another config; name a new folder with --out")
+        raise ConfigError(another_config(folder, config))
 
 
 def identity_of(config: Any, **values: Any) -> dict[str, Any]:

@@ -51,6 +51,7 @@ QUIET = (
     ".*returned a view tensor.*",
     ".*Starting from v1.9.0, `tensorboardX`.*",
     ".*in eval mode at the start of training.*",
+    ".*AMP with fp16 is not supported on CPU.*",
 )
 """Warnings of libraries about what is meant to be so."""
 
@@ -180,12 +181,12 @@ def build_trainer(
     """The Trainer of a recipe.
 
     Raises:
-        ConfigError: Lightning refuses the devices or the strategy.
+        ConfigError: Lightning refuses the devices, the strategy or the precision.
     """
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             accelerator=config.accelerator,
             devices=config.devices,
             num_nodes=config.num_nodes,
@@ -210,3 +211,8 @@ def build_trainer(
     except (MisconfigurationException, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"trainer: {reason}") from error
+    if trainer.precision != config.precision:  # Lightning takes another one where half precision needs a GPU
+        raise ConfigError(
+            f"trainer.precision: {config.precision} needs a GPU, and there is none; use {trainer.precision} or 32-true"
+        )
+    return trainer

@@ -10,11 +10,11 @@ from types import FrameType
 
 from launch.errors import say
 from launch.launchers.job import KINDS
-from launch.launchers.ranks import by_srun, rank_of
+from launch.launchers.ranks import in_slurm_job, rank_of
 
 
 def heed_the_warning(kind: str, environment: Mapping[str, str] | None = None) -> bool:
-    """Whether this process listens for SIGUSR1 from now on, as it does under ``srun``.
+    """Whether this process listens for SIGUSR1 from now on, as it does in a SLURM job.
 
     Lightning would save in the midst of whatever the ranks are doing, to a file that no run of ours goes on from; it
     keeps away from a signal that is taken.  A run goes on from its newest checkpoint.
@@ -24,13 +24,12 @@ def heed_the_warning(kind: str, environment: Mapping[str, str] | None = None) ->
         environment: variables; this process's by default.
     """
     said = os.environ if environment is None else environment
-    if not by_srun(said) or "SLURM_JOB_ID" not in said:
+    if not in_slurm_job(said):
         return False
-    asks = rank_of(said) == 0 or KINDS.get(kind) != "ranks"
     job = said["SLURM_JOB_ID"]
 
     def heed(number: int, frame: FrameType | None) -> None:
-        if asks:
+        if KINDS.get(kind) != "ranks" or rank_of(said) == 0:
             _queue_again(job)
 
     signal.signal(signal.SIGUSR1, heed)

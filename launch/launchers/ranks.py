@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +18,61 @@ if TYPE_CHECKING:
 _PATIENCE = 600.0
 """Seconds that a process waits for the first one to open the run."""
 
-_NOT_BY_SRUN = ("bash", "interactive")  # names of jobs in which Lightning does not count the tasks either
+_SHELLS = ("bash", "interactive")
+"""Names of SLURM jobs that are a person's shell; Lightning does not count the tasks of these."""
+_NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT")
 
 
-def adopt(environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What Lightning needs to know and a launcher said in words of its own: DeepSpeed's name of the node.
+def adopt(environment: MutableMapping[str, str]) -> None:
+    """Correct the variables that Lightning would misread.
+
+    Empty ones are removed, and DeepSpeed's name of the node becomes Lightning's.  Lightning takes every process inside
+    a SLURM allocation for one of those that ``srun`` starts: it would wait for the others, or train on one of several
+    GPUs.  Where ``srun`` did not start several, the job's name says so, as Lightning documents it.
+    """
+    for name in _NUMBERS:
+        if not environment.get(name, "0").strip():
+            del environment[name]
+    if "CROSS_RANK" in environment:
+        environment.setdefault("NODE_RANK", environment["CROSS_RANK"])
+    if "SLURM_NTASKS" in environment and not by_srun(environment):
+        environment["SLURM_JOB_NAME"] = "interactive"
+
+
+def validate_launch(num_nodes: int = 1, environment: Mapping[str, str] | None = None) -> None:
+    """Refuse variables of a launcher that did not start this process: it would wait for others that do not come.
 
     Args:
+        num_nodes: of the recipe.
         environment: variables; this process's by default.
+
+    Raises:
+        ConfigError: which variables are set, and what to do.
     """
     said = os.environ if environment is None else environment
-    return {"NODE_RANK": said["CROSS_RANK"]} if "CROSS_RANK" in said and "NODE_RANK" not in said else {}
+    for name in _NUMBERS:
+        if not said.get(name, "0").strip().isdecimal():
+            raise ConfigError(f"the environment variable {name}={said[name]!r} is not a number; unset it")
+    if by_srun(said) or ("LOCAL_RANK" in said and "WORLD_SIZE" in said):  # torchrun, DeepSpeed, Lightning itself
+        return
+    ranks = [name for name in ("RANK", "LOCAL_RANK") if int(said.get(name, 0)) > 0]
+    if "RANK" in said and int(said.get("WORLD_SIZE", 1)) > 1:
+        ranks = ["RANK", "WORLD_SIZE"]
+    if ranks:
+        there = ", ".join(f"{name}={said[name]}" for name in ranks)
+        lacking = " and ".join(name for name in ("LOCAL_RANK", "WORLD_SIZE") if name not in said)
+        raise ConfigError(
+            f"the environment sets {there}, but not {lacking}; start the processes with torchrun or srun, which set "
+            f"all of them, or unset {' and '.join(ranks)} for a single process"
+        )
+    node = next((name for name in ("NODE_RANK", "GROUP_RANK") if name in said), None)
+    if num_nodes > 1 and (node is None or "MASTER_ADDR" not in said):
+        raise ConfigError(
+            f"trainer.num_nodes={num_nodes}, but no launcher started this process; use torchrun or srun (robustclip "
+            "launch prints the line), or set NODE_RANK, MASTER_ADDR and MASTER_PORT on every node"
+        )
+    if num_nodes == 1 and node is not None and int(said[node]) > 0:
+        raise ConfigError(f"the environment sets {node}={said[node]}, but trainer.num_nodes=1; correct one of them")
 
 
 def rank_of(environment: Mapping[str, str] | None = None) -> int:
@@ -54,14 +98,23 @@ def processes_of(environment: Mapping[str, str] | None = None) -> int:
         environment: variables; this process's by default.
     """
     said = os.environ if environment is None else environment
-    if "WORLD_SIZE" in said:
-        return int(said["WORLD_SIZE"])
+    if "RANK" in said:
+        return int(said.get("WORLD_SIZE", 1))
     return int(said["SLURM_NTASKS"]) if by_srun(said) else 1
 
 
 def by_srun(said: Mapping[str, str]) -> bool:
-    """Whether ``srun`` started the process whose variables these are."""
-    return "SLURM_PROCID" in said and "SLURM_NTASKS" in said and said.get("SLURM_JOB_NAME") not in _NOT_BY_SRUN
+    """Whether ``srun`` started the process whose variables these are as one of several.
+
+    A batch script, and a shell on a node, have most of SLURM's variables too; only ``srun`` numbers its steps.
+    """
+    step = "SLURM_STEP_ID" in said and "SLURM_PROCID" in said and said.get("SLURM_JOB_NAME") not in _SHELLS
+    return step and said.get("SLURM_NTASKS", "").isdecimal() and int(said["SLURM_NTASKS"]) > 1
+
+
+def in_slurm_job(said: Mapping[str, str]) -> bool:
+    """Whether the process whose variables these are belongs to a SLURM job, and not to a person's shell in one."""
+    return {"SLURM_JOB_ID", "SLURM_PROCID"} <= said.keys() and said.get("SLURM_JOB_NAME") not in _SHELLS
 
 
 def agreed_folder(name: str, out: Path | None, environment: Mapping[str, str] | None = None) -> Path | None:
@@ -99,10 +152,11 @@ def open_agreed_run(name: str, config: Any, out: Path | None, *, command: str) -
         command: for the record.
 
     Raises:
-        ConfigError: as ``train.runs.open_run``; or the first process never opened the run.
+        ConfigError: as ``validate_launch`` and ``train.runs.open_run``; or the first process never opened the run.
     """
     from train.runs import Run, open_run, unfinished_run
 
+    validate_launch(config.trainer.num_nodes)
     folder = agreed_folder(name, out)
     if rank_of() == 0:
         return open_run(name, config, folder, command=command)

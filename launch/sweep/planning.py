@@ -113,12 +113,12 @@ def _names(names: Sequence[str], of: int) -> str:
 
 def _place_faults(run: Planned) -> list[str]:
     """A folder of the same name that is not of this run."""
-    from train.runs import is_of
+    from train.runs import another_config, is_of
 
     folder = run.stages[0].out
     if not (folder / "config.yaml").is_file() or is_of(folder, run.config):
         return []
-    return [f"{folder} holds a run with another config; name a new folder with --out"]
+    return [another_config(folder, run.config)]
 
 
 def _planned(kind: str, recipe: str, point: Point, out: Path) -> Planned:

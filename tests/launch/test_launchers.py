@@ -19,13 +19,14 @@ from safetensors.torch import load_file
 
 from configs.files import ConfigError
 from configs.load import load_config, to_yaml
+from launch.evaluation import part_of
 from launch.launchers import ranks
 from launch.launchers.deepspeed import deepspeed_command
 from launch.launchers.job import Job, shown
 from launch.launchers.local import local_command
 from launch.launchers.preemption import heed_the_warning
 from launch.launchers.prepare import prepare
-from launch.launchers.ranks import adopt, agreed_folder, open_agreed_run, rank_of
+from launch.launchers.ranks import adopt, agreed_folder, open_agreed_run, rank_of, validate_launch
 from launch.launchers.slurm import Resources, sbatch_script
 from launch.launchers.submit import submit
 from launch.launchers.torchrun import torchrun_command
@@ -44,7 +45,8 @@ TINY = (
     "attack.steps=2",
     "evaluation=null",
 )
-SRUN = {"SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "x", "SLURM_NTASKS": "2", "SLURM_PROCID": "1"}
+BATCH = {"SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "x", "SLURM_NTASKS": "2", "SLURM_PROCID": "0"}
+SRUN = {**BATCH, "SLURM_STEP_ID": "0", "SLURM_PROCID": "1"}
 
 
 @pytest.fixture
@@ -292,15 +294,106 @@ def test_submitit_asks_for_the_same_and_starts_the_same_script(tmp_path: Path, m
         (SRUN, 1),
         ({**SRUN, "RANK": "0"}, 0),  # torchrun inside a SLURM job
         ({**SRUN, "SLURM_JOB_NAME": "bash"}, 0),  # a person's shell on a node
+        ({**BATCH, "SLURM_PROCID": "1"}, 0),  # a batch script without srun
     ],
 )
 def test_a_process_knows_its_number_by_any_launcher(said: dict[str, str], rank: int) -> None:
     assert rank_of(said) == rank
 
 
-def test_deepspeeds_name_of_a_node_becomes_lightnings() -> None:
-    assert adopt({"CROSS_RANK": "3"}) == {"NODE_RANK": "3"}
-    assert adopt({"CROSS_RANK": "3", "NODE_RANK": "1"}) == {} == adopt({})
+@pytest.mark.parametrize(
+    ("said", "wanted"),
+    [
+        ({}, {}),
+        ({"CROSS_RANK": "3"}, {"CROSS_RANK": "3", "NODE_RANK": "3"}),  # DeepSpeed's name of the node
+        ({"CROSS_RANK": "3", "NODE_RANK": "1"}, {"CROSS_RANK": "3", "NODE_RANK": "1"}),
+        (
+            {"RANK": "", "WORLD_SIZE": " ", "LOCAL_RANK": "0"},
+            {"LOCAL_RANK": "0"},
+        ),  # as templates of containers leave them
+        (SRUN, SRUN),
+    ],
+)
+def test_variables_that_lightning_would_misread_are_corrected(said: dict[str, str], wanted: dict[str, str]) -> None:
+    adopt(environment := dict(said))
+    assert environment == wanted
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        BATCH,  # sbatch --ntasks=2, and no srun
+        {**BATCH, "SLURM_NTASKS_PER_NODE": "2"},  # Lightning would wait for the second task for hours
+        {**SRUN, "SLURM_NTASKS": "1", "SLURM_PROCID": "0"},  # srun --pty zsh on two GPUs: Lightning would train on one
+        {**SRUN, "SLURM_JOB_NAME": "bash"},
+    ],
+)
+def test_without_several_tasks_by_srun_lightning_starts_the_processes_itself(
+    said: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pytorch_lightning import Trainer
+    from pytorch_lightning.plugins.environments import LightningEnvironment
+
+    for name, value in {**said, "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SLURM_JOB_NAME", said["SLURM_JOB_NAME"])  # so that it is put back
+    adopt(os.environ)
+    trainer = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_checkpointing=False)
+    assert isinstance(trainer.strategy.cluster_environment, LightningEnvironment)  # pyright: ignore[reportAttributeAccessIssue]
+    assert trainer.world_size == 2 and rank_of() == 0 and agreed_folder("r", None) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "nodes", "line"),
+    [
+        (
+            {"RANK": "1", "WORLD_SIZE": "2"},
+            1,
+            "sets RANK=1, WORLD_SIZE=2, but not LOCAL_RANK; start the processes with",
+        ),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, 1, "sets RANK=0, WORLD_SIZE=2, but not LOCAL_RANK"),
+        ({"RANK": "1"}, 1, "sets RANK=1, but not LOCAL_RANK and WORLD_SIZE"),
+        ({"LOCAL_RANK": "1"}, 1, "sets LOCAL_RANK=1, but not WORLD_SIZE"),
+        ({"RANK": "one"}, 1, "variable RANK='one' is not a number; unset it"),
+        ({"MASTER_PORT": "a"}, 1, "variable MASTER_PORT='a' is not a number"),
+        ({"NODE_RANK": "1"}, 1, "sets NODE_RANK=1, but trainer.num_nodes=1"),
+        ({}, 2, "trainer.num_nodes=2, but no launcher started this process"),
+        ({"NODE_RANK": "1"}, 2, "trainer.num_nodes=2, but"),
+        (BATCH, 2, "trainer.num_nodes=2, but"),
+    ],
+)
+def test_variables_of_a_launcher_that_did_not_start_this_process_are_refused(
+    said: dict[str, str], nodes: int, line: str
+) -> None:
+    with pytest.raises(ConfigError, match=line):
+        validate_launch(nodes, said)
+
+
+@pytest.mark.parametrize(
+    ("said", "nodes"),
+    [
+        ({}, 1),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, 1),
+        ({"WORLD_SIZE": "2"}, 1),  # says nothing of this process
+        ({"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "GROUP_RANK": "0"}, 1),  # torchrun
+        ({"RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "GROUP_RANK": "1"}, 2),
+        ({"LOCAL_RANK": "1", "WORLD_SIZE": "2", "NODE_RANK": "0"}, 1),  # started by Lightning
+        ({"NODE_RANK": "1", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, 2),
+        (SRUN, 1),
+        (SRUN, 2),
+        (BATCH, 1),
+    ],
+)
+def test_variables_of_every_launcher_are_accepted(said: dict[str, str], nodes: int) -> None:
+    validate_launch(nodes, said)
+
+
+def test_an_evaluation_by_half_of_a_launcher_ends_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert part_of("1/1") == (1, 1, False)
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ConfigError, match="sets RANK=1, WORLD_SIZE=2, but not LOCAL_RANK"):
+        part_of("1/1")
 
 
 def test_processes_without_a_folder_agree_on_one_by_the_jobs_number() -> None:
@@ -316,7 +409,8 @@ def test_processes_without_a_folder_agree_on_one_by_the_jobs_number() -> None:
 def test_only_the_first_process_opens_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config, out = load_config("finetune", "fare_tiny_eps4"), tmp_path / "run"
     monkeypatch.setattr(ranks, "_PATIENCE", 0.2)
-    monkeypatch.setenv("RANK", "1")
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="process 1 waited in vain"):
         open_agreed_run("r", config, out, command="")
     assert not out.exists()
@@ -451,6 +545,7 @@ def test_srun_starts_two_tasks_and_they_agree_on_a_folder(tmp_path: Path, two: A
     """A bare ``srun robustclip finetune …``, by the variables that SLURM gives its tasks."""
     job = {
         **{"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "x", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"},
+        **{"SLURM_STEP_ID": "0"},
         **{"SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_JOB_NODELIST": "127.0.0.1"},
         **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())},
     }

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
+import datetime
 import io
 import os
 import pickle
+import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import packaging.version
 import pytest
 import torch
+from lightning_fabric.utilities.data import AttributeDict
+from omegaconf import OmegaConf
 
 from modules.inert_pickle import Inert, read_inert
+from modules.pickle_calls import would_call
 from modules.prior.convert_source import release_of
 from tests.modules.evil import ATTACKS, Calls, archive_of
 from tests.modules.prior.goldens import FOLDER
@@ -87,6 +94,26 @@ def test_tensors_of_all_kinds_come_back_as_they_were_saved(tmp_path: Path) -> No
     for name in ("plain", "view", "half", "whole", "flag", "parameter"):
         assert torch.equal(read[name], content[name]) and read[name].dtype == content[name].dtype
     assert (read["type"], read["size"], read["more"]) == (torch.float16, base.shape, {"a": 1})
+
+
+def test_settings_that_trainers_keep_beside_their_weights_do_not_bar_the_way_to_them(tmp_path: Path) -> None:
+    settings = {"lr": 1e-4, "betas": [0.9, 0.999], "model": {"name": "ViT-B-32", "path": Path("a")}, "tag": None}
+    beside: dict[str, Any] = {
+        "omegaconf": OmegaConf.create(settings),  # Lightning's hyper_parameters
+        "argparse": argparse.Namespace(**settings),
+        "namespace": types.SimpleNamespace(**settings),
+        "hyper_parameters": AttributeDict(settings),
+        "factory": collections.defaultdict(list, a=[1]),
+        "counts": collections.Counter("ab"),
+        "numpy": [np.float64(0.1), np.int64(3), np.zeros(2), np.random.default_rng(0).random(1)],
+        "python": [slice(1), range(3), {1}, datetime.datetime(2026, 1, 1), datetime.timedelta(1)],
+        "torch": [torch.device("cpu"), torch.__version__, torch.float16],
+    }
+    for name, value in beside.items():
+        torch.save({"state_dict": {"w": torch.ones(2)}, name: value}, tmp_path / "a.pt")
+        read = read_inert(tmp_path / "a.pt")
+        assert torch.equal(read["state_dict"]["w"], torch.ones(2)), name
+        assert would_call(tmp_path / "a.pt") == [], name
 
 
 @pytest.mark.parametrize("name", ["trainer-0.6.0.pth", "trainer-1.15.6.pth"])

@@ -111,3 +111,15 @@ def test_a_file_that_changed_since_it_was_chosen_is_refused_too(tmp_path: Path) 
         with pytest.raises(ConfigError, match=r"a\.ckpt was not loaded: .*; nothing was run; remove it"):
             WholeFiles().load_checkpoint(path, weights_only=weights_only)
     assert not mark.exists()
+
+
+def test_a_checkpoint_on_a_disk_that_is_not_there_stops_the_run_and_loses_no_steps(run: Run, tmp_path: Path) -> None:
+    link = run.checkpoints / "step=000009.ckpt"
+    link.symlink_to(tmp_path / "scratch" / "step=000009.ckpt")
+    with pytest.raises(
+        ConfigError, match=r"step=000009\.ckpt, a link to .*scratch.*, cannot be read .*; make it readable"
+    ):
+        run.newest_checkpoint()
+    link.unlink()
+    link.mkdir()
+    assert run.newest_checkpoint() == run.checkpoints / "step=000006.ckpt"

@@ -11,7 +11,7 @@ from configs.files import ConfigError
 from configs.load import load_config, to_yaml
 from tests.data.holder import holder
 from tests.train.stubs import checkpoint
-from train.runs import Run, open_run
+from train.runs import Run, is_of, open_run
 
 CONFIG = load_config("finetune", "fare_tiny_eps4")
 OTHER = load_config("finetune", "fare_tiny_eps4", ["seed=1"])
@@ -46,6 +46,29 @@ def test_a_folder_with_another_config_or_other_files_is_refused(tmp_path: Path) 
         open_run("fare", CONFIG, tmp_path / "photos")
     with pytest.raises(ConfigError, match="is a file"):
         open_run("fare", CONFIG, tmp_path / "photos" / "a.txt")
+
+
+def test_the_refusal_of_another_config_says_what_differs(tmp_path: Path) -> None:
+    folder = begun(open_run("fare", CONFIG, tmp_path / "run")).folder
+    longer = load_config("finetune", "fare_tiny_eps4", ["optimizer.max_steps=500", "seed=1", "trainer.devices=8"])
+    before = CONFIG.optimizer.max_steps
+    line = rf"config \(optimizer\.max_steps: {before} before, 500 now; seed: 0 before, 1 now\); name a new folder"
+    with pytest.raises(ConfigError, match=line):
+        open_run("fare", longer, folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["data.skip_bad=true", "data.max_bad=0.2", "trainer.keep=1", "trainer.keep_hours=2", "trainer.save_async=true"],
+)
+def test_a_run_that_a_bad_sample_or_a_full_disk_ended_goes_on_with_what_helps(
+    change: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = begun(open_run("fare", CONFIG, tmp_path / "run")).folder
+    run = open_run("fare", load_config("finetune", "fare_tiny_eps4", [change]), folder)
+    assert run.folder == folder and not run.finished
+    assert f"going on with {folder} ({change.partition('=')[0]}: " in capsys.readouterr().out
+    assert is_of(folder, CONFIG)
 
 
 def test_a_run_that_never_began_is_replaced(tmp_path: Path) -> None:
@@ -102,7 +125,7 @@ def test_a_run_goes_on_wherever_it_is_computed(key: str, tmp_path: Path, capsys:
     with pytest.raises(ConfigError, match="holds a run with another config"):
         open_run("fare", other, tmp_path / "run")
     moved = load_config("finetune", "fare_tiny_eps4", [key])
-    assert not open_run("fare", moved, tmp_path / "run").finished and "on other processes" in capsys.readouterr().out
+    assert not open_run("fare", moved, tmp_path / "run").finished and key.partition("=")[0] in capsys.readouterr().out
     assert (first.folder / "config.yaml").read_text() == to_yaml(moved)
     open_run("fare", moved, tmp_path / "run")
     assert capsys.readouterr().out == ""

@@ -190,3 +190,9 @@ def test_half_precision_leaves_the_weights_whole(run: Runs, evaluation: str) -> 
 def test_precisions_that_lightning_cannot_give_our_batches_are_refused(precision: str, run: Runs) -> None:
     with pytest.raises(ConfigError, match=f"trainer.precision: '{precision}' is not to be had; choose one of: 32-true"):
         run(f"trainer.precision={precision}")
+
+
+@pytest.mark.filterwarnings("ignore:.*AMP with fp16 is not supported on CPU")
+def test_half_precision_is_not_replaced_in_silence_where_there_is_no_gpu(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="16-mixed needs a GPU, and there is none; use bf16-mixed or 32-true"):
+        build_trainer(TrainerConfig(accelerator="cpu", precision="16-mixed"), 1, [], tmp_path)
