@@ -51,7 +51,7 @@ def first_not_finite(state: Mapping[str, Tensor]) -> str:
 def kinship(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> float:
     """Median cosine between the weight matrices of two towers of the same shapes; NaN where there are none."""
     cosines = [
-        F.cosine_similarity(own[name].detach().cpu().float().flatten(), found[name].float().flatten(), dim=0)
+        F.cosine_similarity(own[name].detach().cpu().float().flatten(), found[name].detach().float().flatten(), dim=0)
         for name in own
         if own[name].dim() >= 2 and own[name].is_floating_point()
     ]
@@ -96,12 +96,29 @@ def fit_weights(clip: CLIP, weights: Weights, *, unrelated: bool = False) -> dic
             f"{path} was not fine-tuned from {base}: the cosine of its weights with them is {cosine:.2f}; name the "
             "model and tag that it was trained from, or say model.unrelated=true if it is meant to replace them"
         )
+    if turned := _transposed(own, found):
+        raise ValueError(
+            f"{path} stores {turned} transposed; transpose it, or export the weights in open_clip's layout"
+        )
     visual.load_state_dict(found)
     if text and clip.text is not None:
         clip.text.model.load_state_dict(text)
         clip.logit_scale, clip.logit_bias = temperature_of(clip.text.model)
     said = [*weights.towers.notes, *(() if same_text else ("text tower and temperature are the file's own",))]
     return {"format": weights.format.name, "kinship": round(cosine, 4), "text": not same_text, "notes": said}
+
+
+def _transposed(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """Return the name of a square matrix that lies across the base's and along its transpose; empty where none does.
+
+    Its shape fits, so that it would load, and the median over all matrices does not see one of them.
+    """
+    for name, value in own.items():
+        if value.dim() == 2 and value.shape[0] == value.shape[1] > 1 and value.is_floating_point():
+            base, other = value.detach().cpu().float(), found[name].detach().float()
+            if kinship({name: base}, {name: other}) < RELATED and kinship({name: base.T}, {name: other}) > 1 - RELATED:
+                return name
+    return ""
 
 
 def _equal(own: Tensor, found: Tensor) -> bool:

@@ -186,6 +186,15 @@ def _refused(clip: CLIP, path: Path, told: str, **settings: Any) -> None:
     assert all(torch.equal(value, before[name]) for name, value in clip.image.state_dict().items())
 
 
+def test_a_matrix_that_was_stored_transposed_is_named(base: str, tuned: State, tmp_path: Path) -> None:
+    state = visual_of(tuned)
+    name = "transformer.resblocks.1.attn.out_proj.weight"
+    turned = saved(state | {name: state[name].T.contiguous()}, tmp_path / "turned.pt")
+    _refused(load_clip(base), turned, f"stores {name} transposed")
+    as_parameters = {key: torch.nn.Parameter(value) for key, value in state.items()}
+    fit_weights(load_clip(base), open_weights(saved(as_parameters, tmp_path / "parameters.pt")))
+
+
 def test_weights_of_another_base_are_refused_though_every_shape_fits(base: str, tmp_path: Path) -> None:
     stranger = saved(visual_of(new_clip(seed=5).state_dict()), tmp_path / "other.pt")
     _refused(load_clip(base), stranger, r"was not fine-tuned from local-dir:.*: the cosine of its weights .* is -?0\.0")
