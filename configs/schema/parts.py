@@ -24,6 +24,8 @@ class ModelConfig:
         unrelated: take a checkpoint whose weights are not near the tag's, which fine-tuned ones are.
         head: file of a head that ``robustclip perceptual`` has trained on this very encoder; embeddings are those
             behind it, which no text is near to.
+        checkpoint_key: under which name in ``checkpoint`` the weights are, such as ``state_dict_ema``, of a file that
+            holds several; null takes the trained ones, not their moving average.
     """
 
     name: File = MISSING
@@ -32,6 +34,7 @@ class ModelConfig:
     image_size: Count | None = None
     unrelated: bool = False
     head: File | None = None
+    checkpoint_key: str | None = None
 
 
 @dataclass
@@ -62,8 +65,8 @@ class DataConfig:
 
     Attributes:
         shards: ``digits``, a folder in clip_benchmark's layout, tars such as ``train-{0000..1023}.tar`` or
-            ``train-*.tar``, or tars elsewhere, ``https://host/train-{0000..1023}.tar``, ``s3://``, ``gs://``, fetched as
-            needed.
+            ``train-*.tar``, or tars elsewhere, ``https://host/train-{0000..1023}.tar``, ``s3://``, ``gs://``, fetched
+            as needed.
         split: of a set that has several.
         batch_size: over all processes.
         workers: reading processes per training process.
