@@ -19,7 +19,7 @@ from configs.inversions import inversion_faults
 from configs.names import name_faults
 from configs.protocol import protocol_faults
 from configs.schema import EvaluateConfig, ViewName
-from configs.strategies import spike_faults, strategy_faults
+from configs.strategies import device_faults, spike_faults, strategy_faults
 from configs.targets import target_faults
 from configs.tasks import task_faults
 from configs.trackers import tracker_faults
@@ -81,6 +81,7 @@ def _training_faults(kind: str, tree: Any) -> list[str]:
     if precision not in _PRECISIONS:
         faults.append(f"trainer.precision: {precision!r} is not to be had; choose one of: {', '.join(_PRECISIONS)}")
     faults += tracker_faults(tree["trainer"])
+    faults += device_faults(tree["trainer"])
     return faults + spike_faults(tree["trainer"]) + strategy_faults(kind, tree["trainer"])
 
 

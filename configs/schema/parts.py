@@ -97,7 +97,7 @@ class TrainerConfig:
 
     Attributes:
         accelerator: ``auto`` takes a GPU where there is one.
-        devices: per node.
+        devices: per node: a number of processes, or of GPUs -1 for all and ``0,1`` for those.
         num_nodes: nodes.
         strategy: how weights and states are spread over processes: ``auto``, ``ddp``, ``fsdp2``, ``zero1``, ``zero2``,
             and for the prior ``zero3``.
