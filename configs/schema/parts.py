@@ -39,7 +39,15 @@ class ModelConfig:
 
 @dataclass
 class ThreatConfig:
-    """The ball: ``norm`` and ``eps`` in [0, 1] pixels (``${px:4}`` is 4/255)."""
+    """The ball that an attacker stays in.
+
+    Attributes:
+        norm: of the ball.
+        eps: its radius. Under linf ``4``, ``4.0``, ``4/255`` and ``${px:4}`` are all 4/255: whole numbers and numbers
+            above 1 count in 1/255. Other numbers are in [0, 1] pixels, as saved configs have them; typed as an
+            override, 0.1 to 1 could be either and is refused. Under l1 and l2 a radius is in [0, 1] pixels, and
+            ``128/255`` is that fraction. The same holds for every radius and step of an attack or a defense.
+    """
 
     norm: Literal["linf", "l2", "l1"] = "linf"
     eps: Pixels = MISSING
