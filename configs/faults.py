@@ -19,7 +19,7 @@ from configs.inversions import inversion_faults
 from configs.names import name_faults
 from configs.protocol import protocol_faults
 from configs.schema import EvaluateConfig, ViewName
-from configs.strategies import spike_faults, strategy_faults
+from configs.strategies import device_faults, spike_faults, strategy_faults
 from configs.targets import target_faults
 from configs.tasks import task_faults
 from configs.trackers import tracker_faults
@@ -81,6 +81,7 @@ def _training_faults(kind: str, tree: Any) -> list[str]:
     if precision not in _PRECISIONS:
         faults.append(f"trainer.precision: {precision!r} is not to be had; choose one of: {', '.join(_PRECISIONS)}")
     faults += tracker_faults(tree["trainer"])
+    faults += device_faults(tree["trainer"])
     return faults + spike_faults(tree["trainer"]) + strategy_faults(kind, tree["trainer"])
 
 
@@ -115,9 +116,11 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
         faults.append(f"eot_draws is {tree['eot_draws']}; it must be at least 1, or 0 to grow")
     if not 0 <= tree["stop_width"] < 1:
         faults.append(f"stop_width is {tree['stop_width']}; it is the width of an interval of accuracies, 0 to 1")
-    for section in ("tasks", "defenses", "attacks"):
-        if not tree[section] and (section != "attacks" or tree["views"]):
-            faults.append(f"{section} is empty; an evaluation needs at least one")
+    faults += [f"{s} is empty; an evaluation needs at least one" for s in ("tasks", "defenses") if not tree[s]]
+    if tree["views"] and not tree["attacks"]:
+        faults.append("attacks is empty; name at least one, or say views=[] too, for clean accuracy alone")
+    if tree["attacks"] and not tree["views"]:
+        faults.append("views is empty, so that no attack runs; name some, or say attacks={} for clean accuracy alone")
     for name, node in tree["attacks"].items():
         strange = [view for view in (node or {}).get("views", []) if view not in get_args(ViewName)]
         faults += [

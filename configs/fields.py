@@ -68,7 +68,7 @@ def _descend(hint: Any, path: tuple[str, ...], node: Any, norm: str) -> Setting:
     if not path:
         return Setting(hint, optional, marks, norm)
     node = node if isinstance(node, Mapping) else {}
-    if is_dataclass(hint):
+    if isinstance(hint, type) and is_dataclass(hint):
         declared = _hints(hint).get(path[0], Any)
         norm = _norm(hint, node, norm)
         if _is_table(declared):

@@ -104,6 +104,8 @@ def parse_overrides(kind: str, tree: Mapping[str, Any], words: Sequence[str]) ->
         raise ConfigError(f"an override reads key=value, such as trainer.devices=8, not: {', '.join(bad)}")
     told = [split_override(word) for word in in_full(kind, words)]
     scratch = json.loads(json.dumps(tree, default=str))
+    found: list[tuple[tuple[str, ...], Any]] = []
+    faults: list[str] = []
     for _ in range(2):  # twice, since a later word may name the component that an earlier one sets
         found, faults = [], []
         for key, text in told:
@@ -150,7 +152,7 @@ def _typed(setting: Setting, key: str, text: str) -> Any:
     if setting.hint in (int, float):
         return _number(text) if setting.hint is float and not setting.marks else unquoted(text)
     listed = text.strip()
-    if get_origin(setting.hint) is list and "${" not in text and not listed.startswith("["):
+    if setting.is_texts and "${" not in text and not listed.startswith("["):
         raise ConfigError(f"it takes a list, such as {key}=[{text}]")
     if get_origin(setting.hint) is list and listed.startswith("[") and listed.endswith("]"):
         items = [item.strip() for item in split_values(listed[1:-1])]

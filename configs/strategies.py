@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from typing import Any
 
 STRATEGIES = ("auto", "ddp", "fsdp2", "zero1", "zero2", "zero3")
 """``auto`` takes one device, or ``ddp`` where there are several."""
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 SHARDED = ("fsdp2", "zero3")
 """Those under which a process holds a part of the weights only."""
 
@@ -69,6 +71,35 @@ def _switch_faults(kind: str, strategy: str, trainer: dict[str, Any]) -> list[st
     if trainer.get("compile") and strategy not in ("auto", "ddp"):
         faults.append(f"trainer.compile: not together with {strategy}; use ddp, or leave it out")
     return faults
+
+
+def device_faults(trainer: dict[str, Any]) -> list[str]:
+    """One line per fault of a recipe's ``trainer`` node that concerns the devices of a node.
+
+    Args:
+        trainer: its plain values.
+    """
+    accelerator, said = str(trainer["accelerator"]), str(trainer["devices"]).strip()
+    if accelerator not in ACCELERATORS:
+        return [f"trainer.accelerator: unknown {accelerator!r}; choose one of: {', '.join(ACCELERATORS)}"]
+    remedy = "give a number of processes from 1 on, or auto"
+    if said == "auto" or (said.isdecimal() and int(said) >= 1):
+        return []
+    listed = re.fullmatch(r"\[?\s*\d+(\s*,\s*\d+)*\s*,?\s*\]?", said) and "," in said
+    if said != "-1" and not listed:
+        return [f"trainer.devices is {said!r}; {remedy}; of GPUs also -1 for all, or their numbers, such as 0,1"]
+    if listed and len(set(numbers := re.findall(r"\d+", said))) < len(numbers):
+        return [f"trainer.devices is {said!r}, which names a GPU twice"]
+    if accelerator == "cpu" or (accelerator == "auto" and not _has_gpu()):
+        where = "trainer.accelerator is cpu" if accelerator == "cpu" else "there is none here"
+        return [f"trainer.devices is {said!r}, which names GPUs, and {where}; {remedy}"]
+    return []
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
 def spike_faults(trainer: dict[str, Any]) -> list[str]:

@@ -15,10 +15,13 @@ from omegaconf import OmegaConf
 
 from configs.families import DEFENSES
 from configs.faults import component_faults, probe_offer
+from configs.fields import setting_at
 from configs.files import ConfigError
-from configs.schema import EvaluateConfig, TuneConfig
+from configs.overrides import radius_text
+from configs.schema import EvaluateConfig, ScorecardConfig, TuneConfig
 from configs.scorecard import BARE, dataset_name
 from configs.scorecard import SAME as OF_A_SCORECARD
+from modules.units import PIXELS
 
 SAME = tuple(item.name for item in fields(TuneConfig) if item.name in OF_A_SCORECARD)
 
@@ -46,7 +49,12 @@ class Candidate:
     def line(self) -> str:
         """The overrides that set this defence in a scorecard's recipe."""
         said = {"name": self.node["name"], **self.node}
-        return " ".join(shlex.quote(f"defense.{key}={_written(value)}") for key, value in said.items())
+        return " ".join(shlex.quote(f"defense.{key}={self._written(key, value)}") for key, value in said.items())
+
+    def _written(self, key: str, value: Any) -> str:
+        setting = setting_at(ScorecardConfig, ("defense", key), {"defense": self.node})
+        in_pixels = PIXELS in setting.marks and isinstance(value, float)
+        return radius_text(value, setting.norm) if in_pixels else _written(value)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -55,13 +57,15 @@ def load_subject(config: ModelConfig) -> tuple[CLIP, dict[str, Any]]:
     if config.checkpoint is None:
         return _headed(config, load_clip(config.name, config.pretrained, image_size=config.image_size), {})
     path = Path(config.checkpoint)
-    weights = open_weights(path)  # before the base, which may have to be fetched
+    weights = open_weights(path, config.checkpoint_key)  # before the base, which may have to be fetched
     metadata = dict(weights.metadata)
     if metadata.get("kind") == HEAD:
         raise ConfigError(f"{path} is a head, not an encoder; name the encoder of it, and model.head={path}")
     _check_base(config, metadata.get("base", {}))
     clip = load_clip(config.name, config.pretrained, image_size=config.image_size)
     done = fit_weights(clip, weights, unrelated=config.unrelated)
+    if weights.choice and os.environ.get("RANK", "0") == "0":
+        print(f"{path.name}: {weights.choice}", file=sys.stderr)
     metadata["file"] = {"name": path.name, "sha256": sha256_of(path), **done}
     return _headed(config, clip, metadata)
 

@@ -27,6 +27,7 @@ from eval.pages.training import training_section
 from eval.results import Result, write_csv
 from eval.tables import (
     CLEAN,
+    NO_ATTACK,
     ROBUST,
     HeadlineRow,
     Threat,
@@ -56,8 +57,8 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
     """
     found = [_marked(run) for run in read_runs(runs)]
     rows = merged(found)
-    if not any(r.metric == ROBUST for r in rows) and not all(map(_without_rows, found)):
-        raise ConfigError("no robust_accuracy among the rows; evaluate with at least one attack first")
+    if not any(r.metric in (CLEAN, ROBUST) for r in rows) and not all(map(_without_rows, found)):
+        raise ConfigError("no accuracy among the rows; run an evaluation first")
     page = render("report.html.j2", **_context(found, rows))
     if rows:
         write_csv(out / "results.csv", rows)
@@ -97,7 +98,8 @@ def _marked(run: Run) -> Run:
 def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
     found, chosen = headline(rows), main_threats(rows)
     threats = list(dict.fromkeys(r.threat for r in found))
-    groups = [_group(t, found, rows, f"g{i}") for i, t in enumerate(chosen)]
+    shown = [*chosen, *(t for t in threats if t[2] == NO_ATTACK)]
+    groups = [_group(t, found, rows, f"g{i}") for i, t in enumerate(shown)]
     training, radii, told = _training(rows, chosen), _radii(rows, chosen), training_section(runs)
     sheets = [sheet for run in runs for sheet in sheets_of(run.folder, run.examples)]
     notes, detection, looks = _notes(runs), detection_section(runs, rows), looks_section([run.folder for run in runs])
@@ -107,8 +109,8 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
     contents = [
         ("scorecard", "Scorecard", cards),
         ("headline", "What is left", groups),
-        ("views", "What the attacker followed", groups),
-        ("words", "In words", groups),
+        ("views", "What the attacker followed", chosen),
+        ("words", "In words", chosen),
         ("measured", "Beside accuracy", beside),
         ("protocols", "Protocols", protocols),
         ("priors", "Priors", priors),
@@ -131,7 +133,8 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         "priors": priors,
         "protocols": protocols,
         "groups": groups,
-        "others": [_table(t, found) for t in threats if t not in chosen],
+        "attacked": [group for group, threat in zip(groups, shown, strict=True) if threat[2] != NO_ATTACK],
+        "others": [_table(t, found) for t in threats if t not in shown],
         "beside": [(at, [m for m in beside if m.where == at]) for at in dict.fromkeys(m.where for m in beside)],
         "detection": detection,
         "training": training,
@@ -165,11 +168,11 @@ def _group(threat: Threat, found: Sequence[HeadlineRow], rows: Sequence[Result],
     table = _table(threat, found)
     mine: list[HeadlineRow] = table["rows"]
     grids = [(row, *view_grid(attacks_on(rows, row))) for row in mine]
-    sentences = [(r.name, words.defence_in_words(r, rows)) for r in mine if r.defense != "none"]
+    sentences = [(r.name, words.defence_in_words(r, rows)) for r in mine if r.defense != "none" and r.norm != NO_ATTACK]
     return {
         **table,
         "verdicts": words.verdicts(mine),
-        "dumbbell": trusted(plots.dumbbell(mine, f"{name}-dumbbell")),
+        "dumbbell": trusted(plots.dumbbell(mine, f"{name}-dumbbell")) if threat[2] != NO_ATTACK else "",
         "grids": [g for g in grids if g[1]],
         "words": sentences,
     }

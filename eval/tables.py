@@ -19,6 +19,7 @@ VIEWS = ("transfer", *THROUGH, "released")
 
 T = TypeVar("T")
 Threat = tuple[str, str, str, float]  # task, dataset, norm, eps
+NO_ATTACK = "none"  # norm of clean rows
 
 
 def percent(value: float) -> str:
@@ -39,6 +40,8 @@ def radius(eps: float) -> str:
 
 def threat_name(norm: str, eps: float) -> str:
     """``ℓ∞ 4/255``: a threat as people write it."""
+    if norm == NO_ATTACK:
+        return "no attack"
     return f"{ {'linf': 'ℓ∞', 'l2': 'ℓ2'}.get(norm, norm) } {radius(eps)}"
 
 
@@ -126,6 +129,20 @@ def headline(rows: Sequence[Result]) -> list[HeadlineRow]:
                     worst=lowest(mine, lambda r: r.attack == WORST),
                 )
             )
+    return [*found, *_clean_only(last)]
+
+
+def _clean_only(rows: Sequence[Result]) -> list[HeadlineRow]:
+    """Rows of the encoders that were evaluated on clean images alone."""
+    attacked = {(r.task, r.dataset, r.encoder) for r in rows if r.metric == ROBUST}
+    clean = [r for r in rows if r.metric == CLEAN and (r.task, r.dataset, r.encoder) not in attacked]
+    found = []
+    for task, dataset in _unique((r.task, r.dataset) for r in clean):
+        here = [r for r in clean if (r.task, r.dataset) == (task, dataset)]
+        for encoder, defense in _systems(here):
+            mine = next(r for r in here if (r.encoder, r.defense) == (encoder, defense))
+            place = (task, dataset, NO_ATTACK, 0.0, encoder, defense, mine.step)
+            found.append(HeadlineRow(*place, clean=mine, transfer=None, adaptive=None, worst=None))
     return found
 
 
@@ -191,7 +208,7 @@ def terminal_table(rows: Sequence[Result]) -> Table:
     for name in ("clean", "transfer", "adaptive", "worst", "gap"):
         table.add_column(name, justify="right", no_wrap=True)
     found = headline(rows)
-    judged = {r.threat for r in found if r.worst} or {r.threat for r in found}
+    judged = {r.threat for r in found if r.worst or r.norm == NO_ATTACK} or {r.threat for r in found}
     previous = None
     for row in (r for r in found if r.threat in judged):
         if previous is None or previous.threat != row.threat:

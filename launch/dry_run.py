@@ -13,7 +13,7 @@ from torch import nn
 from configs.evaluation import evaluation_config
 from configs.families import ATTACKS, METHODS, OBJECTIVES
 from configs.load import plain, to_yaml
-from configs.schema import EvaluateConfig, ModelConfig, PerceptualConfig, PriorConfig, ScorecardConfig
+from configs.schema import EvaluateConfig, ModelConfig, PerceptualConfig, PriorConfig, ScorecardConfig, ThreatConfig
 from data.terminal import terminal
 from modules.encoders.clip import load_clip
 from modules.perceptual.choice import threat_of
@@ -106,6 +106,11 @@ def _perceptual_rows(config: PerceptualConfig) -> list[tuple[str, str]]:
     return rows
 
 
+def ball_of(threat: ThreatConfig) -> str:
+    """A threat in words, in the unit in which its radius is given."""
+    return f"{threat.norm}, {threat.eps * 255:g}/255" if threat.norm == "linf" else f"{threat.norm}, {threat.eps:g}"
+
+
 def _evaluate_rows(config: EvaluateConfig) -> list[tuple[str, str]]:
     return model_rows(config.model) + _evaluation_rows(config)
 
@@ -116,7 +121,7 @@ def _evaluation_rows(config: EvaluateConfig) -> list[tuple[str, str]]:
             "evaluated on",
             ", ".join(f"{n} ({t.shards}, {t.split})" for n, t in config.tasks.items()),
         ),
-        ("in the ball", f"{config.threat.norm}, {config.threat.eps * 255:g}/255"),
+        ("in the ball", ball_of(config.threat)),
         ("defences", ", ".join(config.defenses)),
         ("attacks", ", ".join(config.attacks)),
         ("views", ", ".join(config.views)),
@@ -129,7 +134,7 @@ def _scorecard_rows(config: ScorecardConfig) -> list[tuple[str, str]]:
     return [
         *model_rows(config.model),
         ("images", f"{config.data.limit or 'all'} of {config.data.shards}, {config.data.split}"),
-        ("in the ball", f"{config.threat.norm}, {config.threat.eps * 255:g}/255"),
+        ("in the ball", ball_of(config.threat)),
         ("defence", defense_name({"defense": config.defense})),
         ("attacks", ", ".join(config.attacks)),
         ("views", ", ".join(config.views)),

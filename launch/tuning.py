@@ -72,12 +72,13 @@ def _plan_table(name: str, config: TuneConfig, model: Sequence[tuple[str, str]])
 
     from configs.tuning import grid_of
     from eval.tuning_plan import work_of
+    from launch.dry_run import ball_of
 
     grid = grid_of(plain(config))
     table = Table(title=Text(f"tune {name}", style="italic"), show_header=False)
     for label, value in model:
         table.add_row(label, Text(value))
-    table.add_row("in the ball", f"{config.threat.norm}, {config.threat.eps * 255:g}/255")
+    table.add_row("in the ball", ball_of(config.threat))
     table.add_row("searched", Text(", ".join(f"{key} {values}" for key, values in config.search.items())))
     table.add_row("settings", f"{len(grid.candidates):,} of {grid.size:,}, {len(grid.impossible):,} impossible")
     for work in work_of(config, grid):

@@ -14,7 +14,8 @@ from modules.inert_pickle import read_inert
 from modules.odd_tensors import refuse_odd
 
 FORMATS = ".safetensors, .ckpt, .pt, .pth, .bin"
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+_ZIP = b"PK\x03\x04"
+_PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
 def read_content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -28,11 +29,12 @@ def read_content(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"no checkpoint at {path}")
     _refuse_downloads_gone_wrong(path)
-    if path.suffix == ".safetensors":
+    kind = kind_of(path)
+    if kind == "safetensors":
         state, metadata = _read_safetensors(path)
         refuse_odd(path, state)
         return state, metadata
-    if path.suffix not in PICKLES:
+    if kind != "pickle":
         raise ValueError(f"{path} is not a checkpoint that can be read; choose one of: {FORMATS}")
     content = _read_pickle(path)
     if not isinstance(content, dict):
@@ -61,10 +63,22 @@ def _refuse_downloads_gone_wrong(path: Path) -> None:
         raise ValueError(f"{path} is a web page and not the weights; download the file behind that page")
 
 
+def kind_of(path: Path) -> str:
+    """``safetensors``, ``pickle`` (torch.save, zipped or not), or nothing: by a file's first bytes, then its name."""
+    with path.open("rb") as file:
+        begin = file.read(9)
+    header = int.from_bytes(begin[:8], "little")
+    if path.suffix == ".safetensors" or (begin[8:] == b"{" and 0 < header < path.stat().st_size):
+        return "safetensors"  # whoever gives a file that name promises that it is no pickle
+    if begin.startswith((_ZIP, b"\x80")):
+        return "pickle"
+    return "pickle" if path.suffix in _PICKLES else ""
+
+
 def is_zip(path: Path) -> bool:
     """Whether a file begins as a zip archive does."""
     with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+        return file.read(4) == _ZIP
 
 
 def is_whole(path: Path) -> bool:

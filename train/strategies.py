@@ -69,7 +69,7 @@ def _several_processes(config: TrainerConfig) -> bool:
 
 def _devices(said: Any, accelerator: str) -> int:
     there = torch.cuda.device_count() if accelerator in ("auto", "gpu", "cuda") else 1
-    text = str(said).strip()
+    text = str(said).strip("[] ")
     if text in ("auto", "-1"):
         return there
     if "," in text:

@@ -24,6 +24,8 @@ class ModelConfig:
         unrelated: take a checkpoint whose weights are not near the tag's, which fine-tuned ones are.
         head: file of a head that ``robustclip perceptual`` has trained on this very encoder; embeddings are those
             behind it, which no text is near to.
+        checkpoint_key: under which name in ``checkpoint`` the weights are, such as ``state_dict_ema``, of a file that
+            holds several; null takes the trained ones, not their moving average.
     """
 
     name: File = MISSING
@@ -32,11 +34,20 @@ class ModelConfig:
     image_size: Count | None = None
     unrelated: bool = False
     head: File | None = None
+    checkpoint_key: str | None = None
 
 
 @dataclass
 class ThreatConfig:
-    """The ball: ``norm`` and ``eps`` in [0, 1] pixels (``${px:4}`` is 4/255)."""
+    """The ball that an attacker stays in.
+
+    Attributes:
+        norm: of the ball.
+        eps: its radius. Under linf ``4``, ``4.0``, ``4/255`` and ``${px:4}`` are all 4/255: whole numbers and numbers
+            above 1 count in 1/255. Other numbers are in [0, 1] pixels, as saved configs have them; typed as an
+            override, 0.1 to 1 could be either and is refused. Under l1 and l2 a radius is in [0, 1] pixels, and
+            ``128/255`` is that fraction. The same holds for every radius and step of an attack or a defense.
+    """
 
     norm: Literal["linf", "l2", "l1"] = "linf"
     eps: Pixels = MISSING
@@ -94,7 +105,7 @@ class TrainerConfig:
 
     Attributes:
         accelerator: ``auto`` takes a GPU where there is one.
-        devices: per node.
+        devices: per node: a number of processes, or of GPUs -1 for all and ``0,1`` for those.
         num_nodes: nodes.
         strategy: how weights and states are spread over processes: ``auto``, ``ddp``, ``fsdp2``, ``zero1``, ``zero2``,
             and for the prior ``zero3``.

@@ -102,7 +102,7 @@ def build_perceiving(folder: Path, seen: Perceived, facts: Mapping[str, Any]) ->
 def lead(seen: Perceived) -> list[str]:
     """A few sentences with the numbers that matter, the original beside the robust encoder."""
     first, last = list(seen.courses)[0], list(seen.courses)[-1]
-    table = {(row.task, row.dataset, row.encoder): row.worst for row in headline(seen.rows)}
+    table = {(row.task, row.dataset, row.encoder): row.worst for row in headline(seen.rows) if row.worst}
     sentences = [_moved(seen, first, last)]
     for (task, dataset), words in QUESTIONS.items():
         a, b = table.get((task, dataset, first)), table.get((task, dataset, last))
@@ -166,7 +166,9 @@ def _courses(seen: Perceived) -> list[dict[str, Any]]:
 
 
 def _questions(rows: Sequence[Result], encoders: Sequence[str]) -> list[dict[str, Any]]:
-    table: dict[tuple[str, str, str], HeadlineRow] = {(r.task, r.dataset, r.encoder): r for r in headline(rows)}
+    table: dict[tuple[str, str, str], HeadlineRow] = {
+        (r.task, r.dataset, r.encoder): r for r in headline(rows) if r.worst
+    }
     found = []
     for (task, dataset), words in QUESTIONS.items():
         mine = [table[task, dataset, name] for name in encoders if (task, dataset, name) in table]

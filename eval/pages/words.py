@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eval.results import Result
-from eval.tables import HeadlineRow, attacks_on, lowest
+from eval.tables import NO_ATTACK, HeadlineRow, attacks_on, lowest
 
 STAND_IN = (
     "These numbers come from a stand-in: handwritten digits and, as a rule, a tiny model. "
@@ -37,6 +37,8 @@ def verdicts(rows: Sequence[HeadlineRow]) -> list[str]:
 
 
 def _alone(name: str, row: HeadlineRow) -> str:
+    if row.norm == NO_ATTACK and row.clean:
+        return f"{name} is right on {share(row.clean.value)} of {row.clean.n:,} clean images; nothing attacked them."
     if row.worst is None:
         return f"For {name} no worst case was recorded, so nothing is said about it."
     kept = f"{share(row.worst.value)} of {row.worst.n:,} images"

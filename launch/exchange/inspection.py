@@ -20,7 +20,7 @@ def inspect_weights(path: Path) -> dict[str, Any]:
     """
     from modules.encoders.formats.folders import kind_of_folder, read_folder
     from modules.pickle_calls import would_call
-    from modules.weights_file import holds_code, sha256_of
+    from modules.weights_file import holds_code, kind_of, sha256_of
 
     if not path.exists():
         raise ValueError(f"nothing at {path}")
@@ -34,7 +34,7 @@ def inspect_weights(path: Path) -> dict[str, Any]:
         "would_call": [],
     }
     for file in _files(path):
-        if file.suffix in (".ckpt", ".pt", ".pth", ".bin", ".pkl") or file.name == ".metadata":
+        if kind_of(file) == "pickle" or file.suffix == ".pkl" or file.name == ".metadata":
             found["would_call"] += [call for call in would_call(file) if call not in found["would_call"]]
             if holds_code(file):
                 found["would_call"].append(f"the program in {file.name} (TorchScript)")
@@ -47,11 +47,11 @@ def _files(path: Path) -> list[Path]:
 
 def _container(path: Path) -> str:
     from modules.encoders.formats.folders import kind_of_folder
-    from modules.weights_file import is_zip
+    from modules.weights_file import is_zip, kind_of
 
     if path.is_dir():
         return f"folder ({kind_of_folder(path) or 'unknown'})"
-    if path.suffix == ".safetensors":
+    if kind_of(path) == "safetensors":
         return "safetensors"
     return "torch.save (zip)" if is_zip(path) else "torch.save before 1.6, or a bare pickle"
 
@@ -61,6 +61,7 @@ def _contents(path: Path) -> dict[str, Any]:
     import torch
 
     from modules.encoders.formats import Towers, format_of
+    from modules.encoders.formats.base import choice_of
     from modules.encoders.formats.folders import read_folder
     from modules.perceptual.head_file import HEAD
     from modules.weights_file import read_content
@@ -85,7 +86,7 @@ def _contents(path: Path) -> dict[str, Any]:
         "not_finite": [n for n, t in tensors.items() if t.is_floating_point() and not torch.isfinite(t).all()],
         "image_tower": _tower(towers.visual),
         "text_tower": {"tensors": len(towers.text), "parameters": _numbers(towers.text)} if towers.text else None,
-        "notes": [*towers.notes, *([refused] if refused else [])],
+        "notes": [*towers.notes, *filter(None, [choice_of(content)]), *([refused] if refused else [])],
         "metadata": _plain(metadata),
         "shapes": {name: list(tensor.shape) for name, tensor in tensors.items()},
     }

@@ -14,6 +14,7 @@ from torch import Tensor
 from modules.inert_pickle import Inert, read_inert
 from modules.odd_tensors import refuse_odd
 from modules.prior.layouts import Release
+from modules.weights_file import kind_of
 
 Weights = Literal["ema", "model"]
 _EMA = "ema_model."
@@ -53,7 +54,7 @@ def read_source(path: Path, weights: Weights | None = None) -> Source:
     """
     if weights is not None and weights not in get_args(Weights):
         raise ValueError(f"unknown weights {weights!r}; choose one of: {', '.join(get_args(Weights))}")
-    content = _safetensors(path) if path.suffix == ".safetensors" else read_inert(path)
+    content = _safetensors(path) if path.is_file() and kind_of(path) == "safetensors" else read_inert(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a checkpoint; give a DiffusionPrior's file")
     tables = _tables(content)

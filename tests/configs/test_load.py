@@ -107,6 +107,13 @@ def test_values_out_of_range_are_told_before_anything_is_loaded(override: str, t
     assert told in line
 
 
+def test_clean_accuracy_alone_is_asked_for_by_neither_attacks_nor_views() -> None:
+    config = load_config("evaluate", "checkpoint_tiny", ["attacks={}", "views=[]"])
+    assert config.attacks == {} and config.views == []
+    assert faults("evaluate", "checkpoint_tiny", "attacks={}")[0].startswith("attacks is empty; name at least one, or")
+    assert faults("evaluate", "checkpoint_tiny", "views=[]")[0].startswith("views is empty, so that no attack runs")
+
+
 def test_an_evaluation_that_needs_a_prior_says_how_to_name_one() -> None:
     assert faults("evaluate", "digits") == [
         "defenses.clipure_diff needs a prior; say prior=FILE (robustclip prior makes one)"

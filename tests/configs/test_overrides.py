@@ -54,10 +54,10 @@ def test_any_printable_text_is_what_was_typed_and_what_was_quoted(text: str) -> 
 
 @settings(max_examples=100, deadline=None)
 @given(text=st.text(string.printable + "é\u2028–", min_size=1).filter(lambda t: "${" not in t))
-@example("1e5")
-@example("1_0")
-@example("007")
-@example("2024-01-01")
+@example(text="1e5")
+@example(text="1_0")
+@example(text="007")
+@example(text="2024-01-01")
 def test_a_saved_text_is_read_as_it_was(text: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     file = tmp_path_factory.getbasetemp() / "saved.yaml"
     file.write_text(dump_yaml({"data": {"shards": text}}), newline="")

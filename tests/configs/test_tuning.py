@@ -8,7 +8,7 @@ import pytest
 
 from configs.files import ConfigError
 from configs.load import check_config, load_config, plain
-from configs.tuning import evaluation_of, grid_of
+from configs.tuning import Candidate, evaluation_of, grid_of
 
 
 def names(*overrides: str, recipe: str = "clipure_diff_tiny") -> list[str]:
@@ -134,3 +134,11 @@ def test_a_gate_is_not_calibrated_on_the_images_that_choose() -> None:
 def test_other_shards_may_choose() -> None:
     config: Any = load_config("tune", "clipure_cos_tiny", ["data.tune_shards=x-{0..3}.tar", "data.tune_split=test"])
     assert evaluation_of(plain(config), "sieve", [])["tasks"]["digits"]["shards"] == "x-{0..3}.tar"
+
+
+def test_the_line_to_paste_gives_radii_in_255ths() -> None:
+    node = {"name": "ttc", "eps": 2 / 255, "step_size": 0.5, "steps": 3}
+    assert (
+        Candidate("x", {}, node).line
+        == "defense.name=ttc defense.eps=2/255 defense.step_size=127.5/255 defense.steps=3"
+    )

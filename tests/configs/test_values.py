@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from configs import strategies
 from configs.files import ConfigError
 from configs.load import load_config, plain, to_yaml
 from configs.overrides import radius_text
@@ -127,3 +128,31 @@ def test_the_home_folder_is_found_in_paths(monkeypatch: pytest.MonkeyPatch) -> N
     assert config.model.checkpoint == "/home/me/a b.pt" and config.prior == "/home/me/p.safetensors"
     assert config.model.name == "local-dir:/home/me/m"
     assert plain(config)["encoder"] == "CLIP"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["trainer.devices=0"], "trainer.devices is '0'; give a number of processes from 1 on"),
+        (["trainer.devices=-2"], "trainer.devices is '-2'"),
+        (["trainer.devices=two"], "trainer.devices is 'two'"),
+        (["trainer.devices=-1", "trainer.accelerator=cpu"], "names GPUs, and trainer.accelerator is cpu"),
+        (["trainer.devices=0,1", "trainer.accelerator=cpu"], "names GPUs, and trainer.accelerator is cpu"),
+        (["trainer.devices=1,1", "trainer.accelerator=gpu"], "names a GPU twice"),
+        (["trainer.accelerator=abacus"], "trainer.accelerator: unknown 'abacus'; choose one of: auto, cpu"),
+    ],
+)
+def test_devices_that_cannot_be_cost_a_line(words: list[str], told: str) -> None:
+    assert told in fault("pretrain", "tiny", *words)
+
+
+@pytest.mark.parametrize("devices", ["2", "'2'", "auto", "-1", "0,1", "'0,1'", "[0, 3]"])
+def test_devices_are_a_number_or_gpus(devices: str) -> None:
+    load_config("pretrain", "tiny", [f"trainer.devices={devices}", "trainer.accelerator=gpu"])
+
+
+def test_without_a_gpu_those_of_a_recipe_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategies, "_has_gpu", lambda: False)
+    assert "there is none here" in fault("pretrain", "tiny", "trainer.devices=-1")
+    monkeypatch.setattr(strategies, "_has_gpu", lambda: True)
+    load_config("pretrain", "tiny", ["trainer.devices=-1"])

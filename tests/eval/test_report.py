@@ -389,10 +389,6 @@ def contradict(run: Path) -> None:
     write_results(run / "results.jsonl", [row, replace(row, value=0.9)])
 
 
-def only_clean(run: Path) -> None:
-    write_results(run / "results.jsonl", [made("CLIP", "none", "none", "none", 0.9)])
-
-
 def outside(run: Path) -> None:
     entries = json.loads((run / "examples.json").read_text())
     entries[0]["file"] = "../secret.safetensors"
@@ -433,7 +429,6 @@ def unknown_prefix(run: Path) -> None:
         (write("examples.json", "{}"), "must hold a list"),
         (write("examples.safetensors", "broken"), "examples.safetensors"),
         (contradict, "two values"),
-        (only_clean, "no robust_accuracy"),
         (outside, "secret"),
         (wordy_label, "label must be a list of class numbers"),
         (unknown_prefix, "no/such"),
@@ -453,3 +448,10 @@ def test_no_run_and_no_folder_are_one_line_each(tmp_path: Path) -> None:
         build_report([], tmp_path)
     with pytest.raises(ConfigError, match="no run folder at"):
         build_report([tmp_path / "nowhere"], tmp_path)
+
+
+def test_a_run_of_clean_images_alone_has_its_page(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", synthetic()[:4], extras=False)
+    write_results(run / "results.jsonl", [made("CLIP", "none", "none", "none", 0.9)])
+    page = build_report([run], tmp_path / "report").read_text()
+    assert "no attack" in page and "nothing attacked them" in page and "What the attacker followed" not in page

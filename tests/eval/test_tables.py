@@ -148,3 +148,12 @@ def test_plain_text_has_one_line_and_no_control_characters(text: str) -> None:
 @pytest.mark.parametrize(("eps", "shown"), [(4 / 255, "4/255"), (0.5, "0.5"), (0.0, "0"), (8 / 255, "8/255")])
 def test_radii_read_in_grey_levels(eps: float, shown: str) -> None:
     assert radius(eps) == shown
+
+
+def test_clean_accuracy_alone_has_its_line_and_no_threat() -> None:
+    (found,) = headline([clean(0.9)])
+    assert found.clean and found.clean.value == 0.9 and found.worst is None and found.caution == ""
+    text = printed([clean(0.9)])
+    assert "no attack" in text and "90.0" in text
+    attacked = headline([clean(0.9), row("pgd", "adaptive", 0.35), row(value=0.31)])
+    assert [r.norm for r in attacked] == ["linf"]

@@ -72,10 +72,60 @@ def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return state
 
 
+_TRAINED = ("state_dict", "model", "module")
+_AVERAGED = ("state_dict_ema", "model_ema", "ema", "ema_model", "ema_state_dict", "model_ema_state_dict")
+
+
 def unwrapped(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The table of tensors that a trainer keeps under a name of its own, or the dictionary itself."""
-    for key in ("state_dict", "model", "module"):
-        inner = content.get(key)
-        if isinstance(inner, Mapping) and any(isinstance(value, Tensor) for value in inner.values()):
-            return inner
-    return content
+    """The table of tensors that a trainer keeps under a name of its own, or the dictionary itself.
+
+    The trained weights come before their moving average, which is taken where there is nothing else.
+    """
+    if not any(isinstance(value, Tensor) for value in content.values()):
+        return next((content[key] for key in (*_TRAINED, *_AVERAGED) if _is_table(content.get(key))), content)
+    return next((content[key] for key in _TRAINED if _is_table(content.get(key))), content)
+
+
+def table_at(content: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """The table of tensors under a key of a checkpoint, or under ``key.`` in its names.
+
+    Raises:
+        ValueError: there is none; the message lists those there are.
+    """
+    if _is_table(content.get(key)):
+        return dict(content[key])
+    table, prefix = unwrapped(content), f"{key.removesuffix('.')}."
+    found = {str(name).removeprefix(prefix): value for name, value in table.items() if str(name).startswith(prefix)}
+    if found:
+        return found
+    known = [str(name) for name, value in content.items() if _is_table(value)]
+    raise ValueError(f"it has no weights under {key!r}; choose one of: {', '.join(known) or 'none'}")
+
+
+def choice_of(content: Mapping[str, Any], key: str | None = None) -> str:
+    """Which of several tables of weights in a checkpoint is read, in words; empty where there is one.
+
+    Args:
+        content: of the checkpoint.
+        key: of the table that was asked for.
+    """
+    averages = [name for name in _AVERAGED if _is_table(content.get(name))]
+    taken = next((str(name) for name, value in content.items() if value is unwrapped(content)), "")
+    if "ema" not in averages and any(str(name).startswith("ema.") for name in unwrapped(content)):
+        averages.append("ema")
+    others = [name for name in (*([taken] if taken else []), *averages) if name != (key or taken)]
+    if key is not None:
+        return f"read the weights under {key!r}" + (f", not those under {', '.join(others)}" if others else "")
+    if taken in averages:
+        return f"read the moving average of the weights, {taken!r}, as the file holds no others"
+    if not others:
+        return ""
+    return (
+        f"read the trained weights, not their moving average; for that say model.checkpoint_key={others[0]}"
+        if averages
+        else ""
+    )
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(inner, Tensor) for inner in value.values())

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modules.encoders.formats.base import Format, Towers, tensors_of, unwrapped
+from modules.encoders.formats.base import Format, Towers, unwrapped
 
 _MARK = "net.learned_query"
 
 
 def _recognises(content: Mapping[str, Any]) -> bool:
-    if isinstance(content.get("ema"), Mapping) or isinstance(content.get("ema_model"), Mapping):
-        return isinstance(content.get("model"), Mapping)
-    return any(name.endswith(_MARK) for name in tensors_of(unwrapped(content)))
+    tables = [unwrapped(content), *(content.get(key) for key in ("model", "ema", "ema_model"))]
+    return any(str(name).endswith(_MARK) for table in tables if isinstance(table, Mapping) for name in table)
 
 
 def _towers(content: Mapping[str, Any]) -> Towers:

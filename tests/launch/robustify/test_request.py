@@ -116,7 +116,7 @@ def test_the_result_is_named_after_base_and_method() -> None:
     [
         (["ViT-L-14"], ["data is missing", "test is missing"]),
         (["ViT-L-14", "data=x"], ["test is missing"]),
-        (["tiny", "eps=0.01"], ["threat.eps=0.01"]),
+        (["tiny", "eps=0.5"], ["threat.eps=0.5: 0.5 could mean 0.5/255"]),
         (["tiny", "openai", "foo"], ["'foo' is no key=value"]),
         (["tiny", "lr=x", "scorecard.daat=1"], ["optimizer.lr", "scorecard: daat"]),
         (["tiny", "objective.name=fari"], ["choose fare or tecoa"]),
