@@ -31,6 +31,7 @@ class ShardImages(DecodedImages):
         shards: the index of the tars.
         image_size: side in pixels; None keeps each picture's own size.
         skip_bad: see ``DecodedImages``.
+        labeled: a sample without a label is bad.
         resize, interpolation: see ``resize_and_crop``.
         max_pixels: see ``decode_image``.
     """
@@ -44,6 +45,7 @@ class ShardImages(DecodedImages):
         *,
         name: str = "shards",
         skip_bad: bool = False,
+        labeled: bool = False,
         resize: int | None = None,
         interpolation: Interpolation = "bicubic",
         max_pixels: int = MAX_PIXELS,
@@ -58,6 +60,7 @@ class ShardImages(DecodedImages):
             refused=shards.rejected,
         )
         self.shards, self.image_size, self.places = shards, image_size, tuple(shards.shards)
+        self.labeled = labeled
         self.resize, self.max_pixels = resize, max_pixels
         self.interpolation: Interpolation = interpolation
 
@@ -86,11 +89,11 @@ class ShardImages(DecodedImages):
             samples.append(self._good(i, None if block is None else block[place]))
         return samples if block is None else StackedSamples(samples, block)
 
-    def _sample(self, i: int, out: Tensor | None) -> ImageSample:
+    def _sample(self, index: int, out: Tensor | None) -> ImageSample:
         try:
-            return self._decode(i, out)
+            return self._decode(index, out)
         except DecodeError as error:
-            where = self.shards.where(i)
+            where = self.shards.where(index)
             detail = f"{error.detail}; {where}" if error.detail else where
             raise DecodeError(error.reason, detail) from error
 
@@ -100,7 +103,8 @@ class ShardImages(DecodedImages):
             content = self.shards.read(i, only=members.all)
         except (OSError, ValueError) as error:
             raise DecodeError("unreadable", str(error)) from error
-        how = Decoding(self.image_size, self.resize, self.interpolation, self.max_pixels, len(self.classes))
+        classes = len(self.classes)
+        how = Decoding(self.image_size, self.resize, self.interpolation, self.max_pixels, classes, self.labeled)
         return decode_sample(content, members, self.keys[i], how, out)
 
 

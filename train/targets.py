@@ -15,6 +15,7 @@ from torch import Tensor
 from configs.schema import FinetuneConfig
 from data.batches import collate_images
 from data.images import ShardImages
+from data.layouts.listing import ListedImages
 from data.plan import sample_indices
 from data.source import ImageSource, SelectedImages
 from data.target_parts import PartBatches, missing_parts, prepare, write_parts
@@ -124,9 +125,14 @@ def preparation_of(source: ImageSource) -> str:
     """What a source does to a picture before the encoder sees it, in words that differ where it differs."""
     while isinstance(source, SelectedImages):
         source = source.source
-    if not isinstance(source, ShardImages):
+    if isinstance(source, ShardImages):
+        size, resize, interpolation = source.image_size, source.resize, source.interpolation
+    elif isinstance(source, ListedImages):
+        framing = source.framing
+        size, resize, interpolation = framing.size, framing.resize, framing.interpolation
+    else:
         return "as they are"
-    return f"shorter side {source.resize or source.image_size}, {source.interpolation}, centre {source.image_size}"
+    return f"shorter side {resize or size}, {interpolation}, centre {size}"
 
 
 def compare(source: TargetedImages, embed: CleanEmbeddings, *, seed: int) -> None:
