@@ -112,6 +112,10 @@ def test_one_word_is_one_class_whichever_system_wrote_it(make: Make) -> None:
         (["a/0.png", "b/readme.md"], "class folder '.*b' holds no image; fill or remove it"),
         (["a/0.png", "0.png"], "holds 1 images, such as '0.png', beside the class folder 'a'"),
         (["a/\udcff.png", "b/0.png"], r"udcff.png' is not UTF-8; rename it"),
+        (
+            ["set/train/a/0.png", "set/test/a/0.png"],
+            "holds no class folders: 'set' in it holds splits .*; name '.*own/set'",
+        ),
         (["a/readme.md"], "holds no images and no split 'test' of shards"),
     ],
 )
