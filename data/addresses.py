@@ -26,7 +26,9 @@ def check_address(url: str) -> None:
     """
     found = _SCHEME.match(url)
     if "::" in url or found is None or found[1].lower() not in SCHEMES or "//" not in url:
-        raise ValueError(f"'{shown(url)}' is not a path and no address to read from; use {', '.join(SCHEMES)}://")
+        several = "; name several as '{a,b}.tar' or in a list x.txt" if "::" in url else ""
+        use = f"use {', '.join(SCHEMES)}://"
+        raise ValueError(f"'{shown(url)}' is not a path and no address to read from; {use}{several}")
     parts = urlsplit(url)
     if found[1].lower() in ("http", "https"):
         if not parts.hostname:

@@ -21,6 +21,7 @@ REASONS = (
     "unreadable",
     "no caption",
     "unsupported format",
+    "no label",
 )
 
 

@@ -56,7 +56,11 @@ def captioned(source: ImageSource) -> ImageSource:
     halves = source.halves()
     if len(halves["no caption"]) + len(halves["no picture"]) == len(source):
         if not source.classes:
-            raise ValueError(f"'{source.name}' holds no pair of a picture and a caption (.txt), and no class names")
+            members = ", ".join(source.shards.extensions(0))
+            raise ValueError(
+                f"'{source.name}' holds no pair of a picture and a caption (.txt), and no class names; "
+                f"its first sample holds {members}"
+            )
         return CaptionedImages(source)
     lone = {reason: found for reason, found in halves.items() if found}
     if not lone:

@@ -41,6 +41,7 @@ def open_images(
     framing: int | Framing | None,
     *,
     skip_bad: bool = False,
+    labeled: bool = False,
     max_pixels: int = MAX_PIXELS,
     reading: Reading | None = None,
 ) -> ImageSource:
@@ -53,6 +54,7 @@ def open_images(
         split: 'train', 'tune' or 'test'; tars named one by one are taken as they are.
         framing: how a picture becomes a square, or its side in pixels; None keeps the pictures' own sizes.
         skip_bad: count and pass over damaged shards and pictures (training), instead of raising.
+        labeled: a sample without a label is bad (training on labels).
         max_pixels: size above which a picture is refused.
         reading: order, cache and allowed damage of a training.
 
@@ -69,7 +71,8 @@ def open_images(
         source.allow(reading.max_bad)
         return source
     cache = reading.shard_cache()
-    source = open_shards(locate(shards, split, cache), framing, cache, skip_bad=skip_bad, max_pixels=max_pixels)
+    found = locate(shards, split, cache)
+    source = open_shards(found, framing, cache, skip_bad=skip_bad, labeled=labeled, max_pixels=max_pixels)
     source.shuffle = reading.shuffle(source.shards)
     source.allow(reading.max_bad)
     return source
@@ -81,6 +84,7 @@ def open_shards(
     cache: ShardCache | None,
     *,
     skip_bad: bool = False,
+    labeled: bool = False,
     max_pixels: int = MAX_PIXELS,
 ) -> ShardImages:
     """Return the images of located shards; arguments as in ``open_images``.
@@ -95,6 +99,7 @@ def open_shards(
         found.templates,
         name=found.name,
         skip_bad=skip_bad,
+        labeled=labeled,
         max_pixels=max_pixels,
     )
 
@@ -129,6 +134,10 @@ def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bo
             folder = path
         elif not folder.is_dir():
             splits = sorted(p.parent.name for p in path.glob("*/nshards.txt"))
+            tars = sorted(path.glob("*.tar"))
+            if tars:
+                like = f"'{path}/{{{tars[0].stem}..{tars[-1].stem}}}.tar'"
+                raise ValueError(f"'{path}' holds {len(tars)} tars and no nshards.txt; name them, such as {like}")
             if not splits:
                 raise ValueError(
                     f"'{path}' holds no images and no split '{split}' of shards; name a folder with <class>/<image>, "

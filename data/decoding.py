@@ -21,11 +21,13 @@ class Decoding:
         framing: how a picture becomes a square.
         max_pixels: see ``decode_image``.
         classes: how many there are; 0 takes any label.
+        labeled: a sample without a label is bad.
     """
 
     framing: Framing
     max_pixels: int = MAX_PIXELS
     classes: int = 0
+    labeled: bool = False
 
 
 def is_picture(extension: str) -> bool:
@@ -92,6 +94,8 @@ def decode_sample(
     image = decode_image(content[members.picture], max_pixels=how.max_pixels)
     x = how.framing.pixels(image, out)
     label = -1 if members.label is None else label_of(content[members.label], how.classes)
+    if how.labeled and label < 0:
+        raise DecodeError("no label", "a label is a member .cls with the number of a class")
     caption = None if members.caption is None else caption_text(content[members.caption])
     return ImageSample(x, label, key, caption)
 
@@ -103,7 +107,7 @@ def caption_text(content: bytes) -> str:
         DecodeError: not UTF-8.
     """
     try:
-        return content.decode("utf-8").strip()
+        return content.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise DecodeError("bad caption", "not UTF-8") from error
 

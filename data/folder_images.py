@@ -108,6 +108,10 @@ def list_folder(root: Path, split: str, *, max_pixels: int = MAX_PIXELS) -> List
     subfolders = sorted(entry.name for entry in _visible(str(folder)) if entry.is_dir())
     if folder == root and (others := splits_among(subfolders)):
         raise ValueError(f"no split '{split}' in '{root}'; it holds: {', '.join(others)}")
+    for name in subfolders:
+        if inner := splits_among([entry.name for entry in _visible(str(folder / name)) if entry.is_dir()]):
+            held = f"'{name}' in it holds splits ({', '.join(inner)})"
+            raise ValueError(f"'{folder}' holds no class folders: {held}; name '{folder / name}'")
     found = {name: sorted(_images(folder, name)) for name in track(subfolders, f"list {folder.name}", len(subfolders))}
     loose = [entry.name for entry in _visible(str(folder)) if not entry.is_dir()]
     flat = sorted(name for name in loose if is_image_name(name))

@@ -32,6 +32,7 @@ class ShardImages(DecodedImages):
         shards: the index of the tars.
         framing: how a picture becomes a square, or the square's side in pixels; None keeps each picture's own size.
         skip_bad: see ``DecodedImages``.
+        labeled: a sample without a label is bad.
         max_pixels: see ``decode_image``.
     """
 
@@ -44,6 +45,7 @@ class ShardImages(DecodedImages):
         *,
         name: str = "shards",
         skip_bad: bool = False,
+        labeled: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         super().__init__(
@@ -56,7 +58,7 @@ class ShardImages(DecodedImages):
             refused=shards.rejected,
         )
         self.shards, self.framing, self.places = shards, Framing.of(framing), tuple(shards.shards)
-        self.max_pixels = max_pixels
+        self.labeled, self.max_pixels = labeled, max_pixels
 
     def halves(self) -> dict[str, list[int]]:
         """Samples that are no pair, from the tars' headers alone: {"no picture": indices, "no caption": indices}."""
@@ -97,7 +99,7 @@ class ShardImages(DecodedImages):
             content = self.shards.read(i, only=members.all)
         except (OSError, ValueError) as error:
             raise DecodeError("unreadable", str(error)) from error
-        how = Decoding(self.framing, self.max_pixels, len(self.classes))
+        how = Decoding(self.framing, self.max_pixels, len(self.classes), self.labeled)
         return decode_sample(content, members, self.keys[i], how, out)
 
 

@@ -67,12 +67,12 @@ class ShardIndex:
         return found
 
     def equals(self, other: ShardIndex) -> bool:
-        """Whether both describe the same members; the tar's time may differ."""
-        same = (self.extensions, self.rejected, self.tar["bytes"]) == (
-            other.extensions,
-            other.rejected,
-            other.tar["bytes"],
-        )
+        """Whether both describe the same members and refuse the same ones; the tar's time may differ."""
+        return self.rejected == other.rejected and self.has_members_of(other)
+
+    def has_members_of(self, other: ShardIndex) -> bool:
+        """Whether both describe the same members; what is refused differs between versions of this program."""
+        same = (self.extensions, self.tar["bytes"]) == (other.extensions, other.tar["bytes"])
         return same and all(np.array_equal(getattr(self, name), getattr(other, name)) for name in _ARRAYS)
 
 

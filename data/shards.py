@@ -87,7 +87,7 @@ def _matches(place: str) -> list[str]:
 def _split_folder(folder: Path) -> list[str]:
     listing = folder / "nshards.txt"
     if not listing.is_file():
-        raise ValueError(f"no '{listing}'; a folder of shards holds nshards.txt, 0.tar, 1.tar, ...")
+        raise ValueError(f"no '{listing}'; a folder of shards holds nshards.txt (their number), 0.tar, 1.tar, ...")
     count = shard_count(listing)
     paths = [folder / f"{i}.tar" for i in range(count)]
     missing = next((path for path in paths if not path.is_file()), None)

@@ -90,8 +90,6 @@ def prompts_fault(source: ImageSource, classes: Sequence[str], templates: Sequen
 
 def missing_classes(source: ImageSource) -> str:
     """What to do about a source without class names, in words."""
-    if isinstance(source, ArrayImages | TensorImages):
-        return "name them"
     shards = not source.places or source.places[0].endswith(".tar")
     return "put a classnames.txt beside the shards" if shards else "sort the images into one folder per class"
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from data.batches import ImageBatch
 from data.catalog import locate
 from data.decoding import Decoding
+from data.folder_images import holds_images
 from data.framing import Framing
 from data.reading import Reading
 from data.shard_cache import ShardCache
@@ -97,7 +98,14 @@ class ImageStream(ImageSource):
 
 
 def open_stream(
-    shards: str, split: str, framing: int | Framing, *, skip_bad: bool = False, buffer: int = 1000, reading: Reading
+    shards: str,
+    split: str,
+    framing: int | Framing,
+    *,
+    skip_bad: bool = False,
+    labeled: bool = False,
+    buffer: int = 1000,
+    reading: Reading,
 ) -> ImageStream:
     """The stream of the pictures that ``shards`` names; nothing of the shards is read yet.
 
@@ -105,6 +113,7 @@ def open_stream(
         shards, split: as in ``data.catalog.open_images``.
         framing: how a picture becomes a square, or its side in pixels.
         skip_bad: count and pass over damaged shards and pictures, instead of raising.
+        labeled: a sample without a label is bad.
         buffer: see ``ImageStream``.
         reading: cache and allowed damage.
 
@@ -117,9 +126,11 @@ def open_stream(
         raise ValueError(
             f"data.order={reading.order} needs an index, which a stream has not; leave it or data.stream out"
         )
+    if holds_images(shards, split):
+        raise ValueError(f"'{shards}' is a folder of images, which are not streamed; leave data.stream out")
     cache = reading.shard_cache()
     found = locate(shards, split, cache)
-    how = Decoding(Framing.of(framing), classes=len(found.classes))
+    how = Decoding(Framing.of(framing), classes=len(found.classes), labeled=labeled)
     source = ImageStream(
         found.urls,
         how,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from configs.files import ConfigError
 from configs.load import load_config, read_recipe
 from configs.overrides import in_full, keys_of
 from launch.launchers.ranks import open_agreed_run, rank_of
@@ -36,7 +37,13 @@ def run_job(
         show_plan(kind, name, load_config(kind, recipe, _told_later(kind, recipe, overrides)))
         return
     config = load_config(kind, recipe, overrides)
-    done = _JOBS[kind](name, config, out, command)
+    from data.transforms import DecodeError
+
+    try:
+        done = _JOBS[kind](name, config, out, command)
+    except DecodeError as error:
+        remedy = "data.skip_bad=true skips such samples; " if getattr(config.data, "skip_bad", True) is False else ""
+        raise ConfigError(f"{error}; {remedy}robustclip data check lists all of them") from error
     if rank_of() == 0:
         print(done)
 

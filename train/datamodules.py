@@ -101,8 +101,13 @@ def reading_of(config: DataConfig | PriorDataConfig) -> Reading:
         raise ConfigError(str(error)) from error
 
 
-def training_images(data: FinetuneDataConfig, framing: Framing) -> ImageSource:
-    """The pictures of a fine-tuning.
+def training_images(data: FinetuneDataConfig, framing: Framing, *, labeled: bool = False) -> ImageSource:
+    """The images of a fine-tuning.
+
+    Args:
+        data: which, and how they are read.
+        framing: how an image becomes what the model takes.
+        labeled: a sample without a label is bad.
 
     Raises:
         ConfigError: settings that contradict each other.
@@ -110,10 +115,12 @@ def training_images(data: FinetuneDataConfig, framing: Framing) -> ImageSource:
     """
     reading = reading_of(data)
     if not data.stream:
-        return open_images(data.shards, data.split, framing, skip_bad=data.skip_bad, reading=reading)
+        settings = {"skip_bad": data.skip_bad, "labeled": labeled, "reading": reading}
+        return open_images(data.shards, data.split, framing, **settings)
     if data.targets is not None:
         raise ConfigError("data.targets names each image by its number, which a stream has not; leave data.stream out")
-    return open_stream(data.shards, data.split, framing, skip_bad=data.skip_bad, buffer=data.buffer, reading=reading)
+    settings = {"skip_bad": data.skip_bad, "labeled": labeled, "buffer": data.buffer, "reading": reading}
+    return open_stream(data.shards, data.split, framing, **settings)
 
 
 def collate_of(source: Pairs) -> Any:

@@ -10,9 +10,10 @@ from pytorch_lightning.callbacks import Callback
 
 from configs.evaluation import evaluation_config, judged_while_training
 from configs.families import ATTACKS, OBJECTIVES
+from configs.files import ConfigError
 from configs.load import plain
 from configs.schema import FinetuneConfig
-from data.source import ImageSource
+from data.source import ImageSource, missing_classes
 from data.targeted import TargetedImages
 from eval.callback import EvaluateCheckpoints
 from eval.evaluate import load_model
@@ -48,7 +49,7 @@ def finetune(run: Run) -> Path:
 
     clip = load_model(config.model)
     data = config.data
-    source = training_images(data, framing_of(clip.image))
+    source = training_images(data, framing_of(clip.image), labeled=trains_on_labels(config))
     module = build_module(config, clip, source)
     callbacks: list[Callback] = []
     if data.targets is not None:
@@ -85,8 +86,13 @@ def build_module(config: FinetuneConfig, clip: CLIP, source: ImageSource) -> Adv
             activations anew.
     """
     threat = Threat(config.threat.norm, config.threat.eps)
-    asked = "head" in OBJECTIVES.needs(config.objective)
-    head = training_head(config, clip, source) if asked and source.classes else None
+    asked = trains_on_labels(config)
+    if asked and not source.classes:
+        raise ConfigError(
+            f"objective.name={config.objective['name']} trains on labels, and {config.data.shards} names no classes; "
+            f"{missing_classes(source)}, or say objective.name=fare"
+        )
+    head = training_head(config, clip, source) if asked else None
     reference = copy.deepcopy(clip.image)
     if config.trainer.checkpointing:
         keep_fewer_activations(clip.image)
@@ -106,6 +112,11 @@ def build_module(config: FinetuneConfig, clip: CLIP, source: ImageSource) -> Adv
             threat={"norm": threat.norm, "eps": threat.eps},
         ),
     )
+
+
+def trains_on_labels(config: FinetuneConfig) -> bool:
+    """Whether the objective looks at the classes of the images."""
+    return "head" in OBJECTIVES.needs(config.objective)
 
 
 def training_head(config: FinetuneConfig, clip: CLIP, source: ImageSource) -> ZeroShotHead:

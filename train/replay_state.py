@@ -144,7 +144,8 @@ def _built(kind: str, config: Any) -> tuple[Module, Pairs, list[Callback]]:
         return prior.build_module(config, pairs), pairs.train, []
     clip, data = load_model(config.model), config.data
     framing, reading = framing_of(clip.image), reading_of(data)
-    source = open_images(data.shards, data.split, framing, skip_bad=data.skip_bad, reading=reading)
+    labeled = finetune.trains_on_labels(config)
+    source = open_images(data.shards, data.split, framing, skip_bad=data.skip_bad, labeled=labeled, reading=reading)
     module = finetune.build_module(config, clip, source)
     if data.targets is None:
         return module, source, []

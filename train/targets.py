@@ -15,6 +15,7 @@ from configs.schema import FinetuneConfig
 from data.batches import collate_images
 from data.home import at_home
 from data.images import ShardImages
+from data.layouts.listing import ListedImages
 from data.plan import sample_indices
 from data.source import ImageSource, SelectedImages
 from data.target_parts import PartBatches, missing_parts, prepare, write_parts
@@ -124,9 +125,7 @@ def preparation_of(source: ImageSource) -> str:
     """What a source does to a picture before the encoder sees it, in words that differ where it differs."""
     while isinstance(source, SelectedImages):
         source = source.source
-    if not isinstance(source, ShardImages):
-        return "as they are"
-    return str(source.framing)
+    return str(source.framing) if isinstance(source, ShardImages | ListedImages) else "as they are"
 
 
 def compare(source: TargetedImages, embed: CleanEmbeddings, *, seed: int) -> None:

@@ -199,7 +199,9 @@ def _fraction(path: Path) -> float:
 
 def _table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     try:
-        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+        text = read_text(path)
+        delimiter = next((mark for mark in ",;\t" if mark in text.partition("\n")[0]), ",")  # spreadsheets differ
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
     except (OSError, csv.Error) as error:
         raise ValueError(f"'{path}' cannot be read as a table ({type(error).__name__})") from error
     lacking = [name for name in columns if not rows or name not in rows[0]]

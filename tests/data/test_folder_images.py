@@ -16,6 +16,7 @@ from data.make import make_from_folder
 from data.reading import Reading
 from data.shards import write_shards
 from data.source import ImageSource, same_files
+from data.stream import open_stream
 
 Picture = Callable[..., bytes]
 Make = Callable[..., Path]
@@ -111,6 +112,10 @@ def test_one_word_is_one_class_whichever_system_wrote_it(make: Make) -> None:
         (["a/0.png", "b/readme.md"], "class folder '.*b' holds no image; fill or remove it"),
         (["a/0.png", "0.png"], "holds 1 images, such as '0.png', beside the class folder 'a'"),
         (["a/\udcff.png", "b/0.png"], r"udcff.png' is not UTF-8; rename it"),
+        (
+            ["set/train/a/0.png", "set/test/a/0.png"],
+            "holds no class folders: 'set' in it holds splits .*; name '.*own/set'",
+        ),
         (["a/readme.md"], "holds no images and no split 'test' of shards"),
     ],
 )
@@ -146,3 +151,7 @@ def test_shards_are_shards_and_a_folder_has_none(make: Make, picture: Picture, t
     write_shards(tmp_path / "x" / "test", [{"__key__": "a", "png": picture(0)}])
     assert not holds_images(str(tmp_path / "x"), "test") and not holds_images("digits", "test")
     assert holds_images(str(root), "test")
+    with pytest.raises(ValueError, match="is a folder of images, which are not streamed; leave data.stream out"):
+        open_stream(str(root), "test", 8, reading=Reading())
+    with pytest.raises(ValueError, match="data.order=shards needs shards"):
+        open_images(str(root), "test", 8, reading=Reading(order="shards"))

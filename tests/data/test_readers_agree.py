@@ -17,6 +17,7 @@ from data.stream import open_stream
 from data.transforms import DecodeError
 
 Picture = Callable[..., bytes]
+Write = Callable[..., Path]
 Members = list[tuple[str, bytes] | tarfile.TarInfo]
 
 
@@ -52,7 +53,7 @@ def zoo(picture: Picture) -> dict[str, Members]:
         "bad labels": [*mislabeled, *pair[2:]],
         "labels and no image": [("a.cls", b"0"), *pair[2:]],
         "pickles and strays": [("README", b"x"), ("a.pkl", b"x"), *pair, ("../c.png", b)],
-        "Windows line ends": [("a.png", a), ("a.cls", b"1\r\n"), ("a.txt", b"one\r\n")],
+        "Windows line ends": [("a.png", a), ("a.cls", b"1\r\n"), ("a.txt", b"\xef\xbb\xbfone\r\n")],
     }
 
 
@@ -93,6 +94,26 @@ def test_stream_and_index_agree(name: str, form: int, tmp_path: Path, picture: P
     counts = streamed.faults.counts()
     assert sorted(bad) == sorted(reason for reason, count in counts["bad"].items() for _ in range(count))
     assert counts["refused"] == {} or counts["refused"] == by_index.bad_samples.counts()["refused"]  # pyright: ignore
+
+
+def test_labels_and_captions_survive_dots_marks_and_windows(tmp_path: Path, picture: Picture, make_tar: Write) -> None:
+    members = [("a.1.png", picture(1)), ("a.1.cls", b"1\r\n"), ("a.1.txt", b"\xef\xbb\xbfone\r\n")]
+    source = open_images(str(make_tar(tmp_path / "x.tar", members)), "test", 8)
+    assert [(sample.key, sample.y, sample.caption) for sample in (source[0],)] == [("a", 1, "one")]
+
+
+def test_who_trains_on_labels_finds_samples_without_one_bad(tmp_path: Path, picture: Picture, make_tar: Write) -> None:
+    members = [("a.png", picture(1)), ("a.json", b'{"label": 1}'), ("b.png", picture(2)), ("b.cls", b"1")]
+    place = str(make_tar(tmp_path / "x.tar", members))
+    with pytest.raises(DecodeError, match=r"^no label .*key 'a'"):
+        open_images(place, "test", 8, labeled=True)[0]
+    with pytest.raises(DecodeError, match=r"^no label .*key 'x/a'"):
+        next(
+            iter(open_stream(place, "test", 8, labeled=True, reading=Reading()).loader(batch_size=2, workers=0, seed=0))
+        )
+    source = open_images(place, "test", 8, labeled=True, skip_bad=True)
+    assert [source[i].key for i in range(2)] == ["b", "b"] and source.bad() == {"no label": 1}
+    assert open_images(place, "test", 8)[0].y == -1
 
 
 def test_a_shard_whose_labels_follow_all_images_trains_as_a_stream(tmp_path: Path, picture: Picture) -> None:

@@ -51,6 +51,8 @@ def test_every_text_file_reads_alike_whoever_wrote_it(
     assert len(open_odd_one_out(str(tmp_path), "test").keys) == 2
     write(tmp_path / "triplets.csv", "reference,left,right,label\nimages/a/0.png,images/b/0.png,images/c/0.png,left\n")
     assert list(open_triplets(str(tmp_path), "test").labels) == [0]
+    write(tmp_path / "triplets.csv", "reference;left;right;label\nimages/a/0.png;images/b/0.png;images/c/0.png;right\n")
+    assert list(open_triplets(str(tmp_path), "test").labels) == [1]
 
 
 def test_marks_within_a_text_are_dropped_and_other_characters_kept(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_threshold_that_cannot_be_set_is_told_in_one_line(planned: Planned, th
         (TASK % (three, "null", three, "false_positive_rate: 0.01"), "needs 99 tuning pictures or more"),
         (TASK % (three, "null", three, "false_positive_rate: 2"), r"neighbours\.false_positive_rate is 2"),
         (TASK.replace("positive: one, %s", "false_positive_rate: 0.2") % (three, "null", three), "of which class"),
-        (TASK % (pool, "null", pool, "false_positive_rate: 0.2"), "holds no class folders"),
+        (TASK % (pool, "null", pool, "false_positive_rate: 0.2"), "no split 'tune' in"),
     ):
         with pytest.raises(ConfigError, match=told) as error:
             planned(said, *SMALL)

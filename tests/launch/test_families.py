@@ -121,12 +121,10 @@ def test_a_family_is_fine_tuned_resumed_exported_and_loaded_by_open_clip(
 
 
 @pytest.mark.parametrize("family", [name for name, family in FAMILIES.items() if family.refused])
-@pytest.mark.parametrize(
-    "words", ["finetune ft.yaml BASE", "finetune ft.yaml BASE --dry-run", "evaluate MODEL ev.yaml"]
-)
+@pytest.mark.parametrize("words", ["finetune ft.yaml BASE", "finetune ft.yaml BASE --dry-run", "evaluate NAME ev.yaml"])
 def test_what_a_family_cannot_do_is_refused_in_one_line(family: str, words: str, command: Command) -> None:
     (base,) = base_of(family)
-    typed_words = words.replace("BASE", base).replace("MODEL", base.partition("=")[2])
+    typed_words = words.replace("BASE", base).replace("NAME", base.partition("=")[2])
     code, _, errors = command(*typed_words.split())
     assert code == 2 and len(errors) == 1 and "only square ones are supported" in errors[0]
 
