@@ -78,8 +78,8 @@ def test_a_reader_that_leaves_does_not_end_the_work(tmp_path) -> None:
 def test_unbuffered_output_remains_unbuffered() -> None:
     code = "import os; from launch.streams import prepare_streams; prepare_streams(); print('seen'); os._exit(0)"
     said = [
-        subprocess.run([sys.executable, *how, "-c", code], capture_output=True, text=True).stdout
-        for how in (["-u"], [])
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **how}).stdout
+        for how in ({"PYTHONUNBUFFERED": "1"}, {"PYTHONUNBUFFERED": ""})
     ]
     assert said == ["seen\n", ""]
 
