@@ -47,7 +47,8 @@ def prepare_streams() -> None:
             stream.flush()
             raw = _UnfailingFile(fd, "wb", closefd=False)
             buffering = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-            setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, "readable", **buffering))
+            file: Any = raw if stream.write_through else io.BufferedWriter(raw)  # PYTHONUNBUFFERED stays so
+            setattr(sys, name, io.TextIOWrapper(file, stream.encoding, "readable", **buffering))
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="readable")
     _correct_size()

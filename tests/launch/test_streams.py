@@ -75,6 +75,15 @@ def test_a_reader_that_leaves_does_not_end_the_work(tmp_path) -> None:
     assert (tmp_path / "done").is_file()
 
 
+def test_unbuffered_output_remains_unbuffered() -> None:
+    code = "import os; from launch.streams import prepare_streams; prepare_streams(); print('seen'); os._exit(0)"
+    said = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **how}).stdout
+        for how in ({"PYTHONUNBUFFERED": "1"}, {"PYTHONUNBUFFERED": ""})
+    ]
+    assert said == ["seen\n", ""]
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_leave_files_alone(closed: str, tmp_path) -> None:
     ended = shell(f'"$0" -c "$1" "$2" {closed}', tmp_path / "done")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from configs.files import ConfigError
 from launch.sweep import children
 from launch.sweep.planning import Stage
 from launch.sweep.progress import duration, time_left
 from launch.sweep.starting import Launch, devices_of, job_of
+from tests.data.holder import holder
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,8 @@ def test_options_stay_at_the_end_of_a_command() -> None:
     assert job.processes == 1 and job.name == "seed=1"
 
 
-def test_a_sweep_is_started_once_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "_PATIENCE", 0.3)
-    with children.alone(tmp_path), pytest.raises(ConfigError, match="another start"), children.alone(tmp_path):
+def test_a_sweep_is_started_once_at_a_time(tmp_path: Path) -> None:
+    with holder(tmp_path), pytest.raises(ValueError, match="in use by process"), children.alone(tmp_path):
         pass
     with children.alone(tmp_path):
         pass
