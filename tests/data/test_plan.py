@@ -106,7 +106,7 @@ def test_the_order_is_fixed_forever() -> None:
     seed=st.integers(0, 2**32),
     shuffle=st.booleans(),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_ranks_together_see_the_same_batches_for_any_world_size(
     n: int, share: int, start: int, seed: int, shuffle: bool
 ) -> None:

@@ -18,7 +18,7 @@ sizes = st.lists(st.integers(0, 25), min_size=1, max_size=12).filter(any)
 
 
 @given(seed=seeds, epoch=st.integers(0, 2**40), counts=sizes, window=st.integers(1, 15))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_epoch_visits_each_index_once(seed: int, epoch: int, counts: list[int], window: int) -> None:
     n = sum(counts)
     assert sorted(ShardOrder(counts, window).indices(seed, epoch * n, n).tolist()) == list(range(n))
@@ -112,7 +112,7 @@ def test_forty_million_samples_in_as_many_thousand_shards_start_at_once() -> Non
 
 
 @given(counts=sizes, window=st.integers(1, 5), data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_some_samples_have_an_order_of_their_own(counts: list[int], window: int, data: st.DataObject) -> None:
     n = sum(counts)
     chosen = sorted(data.draw(st.sets(st.integers(0, n - 1), min_size=1)))
