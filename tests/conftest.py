@@ -13,10 +13,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 import modules  # noqa: F401  (its import hook must be in place before torchvision is imported)
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # Hypothesis would fail what takes 0.2 s beside other work
 
 
 SHARED = Path("/dev/shm")

@@ -53,7 +53,7 @@ def test_an_index_comes_back_from_its_file(tmp_path: Path) -> None:
 
 
 @given(at=st.integers(0, 10**6), value=st.integers(1, 255), cut=st.booleans())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_damaged_index_is_never_believed(at: int, value: int, cut: bool) -> None:
     content = CONTENT
     at %= len(content)

@@ -8,7 +8,7 @@ from data.permutation import keys_of, permute
 
 
 @given(seed=st.integers(-(2**70), 2**70), sizes=st.lists(st.integers(1, 90), min_size=1, max_size=6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_permutations_of_many_sizes_can_be_asked_for_at_once(seed: int, sizes: list[int]) -> None:
     n = np.repeat(np.array(sizes, dtype=np.uint64), sizes)
     value = np.concatenate([np.arange(size, dtype=np.uint64) for size in sizes])

@@ -15,13 +15,13 @@ seeds = st.integers(-(2**70), 2**70)
 
 
 @given(seed=seeds, epoch=st.integers(0, 2**40), n=st.integers(1, 700))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_epoch_visits_each_index_once(seed: int, epoch: int, n: int) -> None:
     assert sorted(sample_indices(seed, epoch * n, n, n).tolist()) == list(range(n))
 
 
 @given(seed=seeds, start=st.integers(0, 10**6), count=st.integers(0, 40), n=st.integers(1, 90))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_range_of_positions_equals_its_positions_one_by_one(seed: int, start: int, count: int, n: int) -> None:
     one_by_one = [sample_index(seed, position, n) for position in range(start, start + count)]
     assert sample_indices(seed, start, count, n).tolist() == one_by_one
@@ -89,7 +89,7 @@ def _slow_index(seed: int, position: int, n: int) -> int:
 
 
 @given(seed=seeds, position=st.integers(0, 2**45), n=st.integers(1, 2**40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_order_is_that_of_a_slow_reference(seed: int, position: int, n: int) -> None:
     assert sample_index(seed, position, n) == _slow_index(seed, position, n)
 
@@ -106,7 +106,7 @@ def test_the_order_is_fixed_forever() -> None:
     seed=st.integers(0, 2**32),
     shuffle=st.booleans(),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_ranks_together_see_the_same_batches_for_any_world_size(
     n: int, share: int, start: int, seed: int, shuffle: bool
 ) -> None:

@@ -18,14 +18,14 @@ sizes = st.lists(st.integers(0, 25), min_size=1, max_size=12).filter(any)
 
 
 @given(seed=seeds, epoch=st.integers(0, 2**40), counts=sizes, window=st.integers(1, 15))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_epoch_visits_each_index_once(seed: int, epoch: int, counts: list[int], window: int) -> None:
     n = sum(counts)
     assert sorted(ShardOrder(counts, window).indices(seed, epoch * n, n).tolist()) == list(range(n))
 
 
 @given(seed=seeds, counts=sizes, window=st.integers(1, 15), start=st.integers(0, 500), count=st.integers(0, 60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_range_of_positions_equals_its_positions_one_by_one(
     seed: int, counts: list[int], window: int, start: int, count: int
 ) -> None:
@@ -56,7 +56,7 @@ def _slow_epoch(seed: int, epoch: int, counts: list[int], window: int) -> list[i
 
 
 @given(seed=seeds, epoch=st.integers(0, 99), counts=sizes, window=st.integers(1, 15))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_order_is_that_of_a_slow_reference(seed: int, epoch: int, counts: list[int], window: int) -> None:
     n = sum(counts)
     assert ShardOrder(counts, window).indices(seed, epoch * n, n).tolist() == _slow_epoch(seed, epoch, counts, window)
@@ -68,7 +68,7 @@ def test_the_order_is_fixed_forever() -> None:
 
 
 @given(seed=seeds, counts=sizes, window=st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_few_shards_are_open_at_a_time_and_each_stays_until_it_is_done(
     seed: int, counts: list[int], window: int
 ) -> None:
@@ -112,7 +112,7 @@ def test_forty_million_samples_in_as_many_thousand_shards_start_at_once() -> Non
 
 
 @given(counts=sizes, window=st.integers(1, 5), data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_some_samples_have_an_order_of_their_own(counts: list[int], window: int, data: st.DataObject) -> None:
     n = sum(counts)
     chosen = sorted(data.draw(st.sets(st.integers(0, n - 1), min_size=1)))

@@ -14,7 +14,7 @@ from eval.roc import area, roc
 few = st.lists(st.integers(-3, 3).map(float), min_size=1, max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(few, few)
 def test_curve_and_area_are_sklearns_and_those_of_counted_pairs(clean: list[float], attacked: list[float]) -> None:
     size = max(len(clean), len(attacked))

@@ -31,7 +31,7 @@ def test_the_hash_equals_exact_integer_arithmetic(values: list[int]) -> None:
     assert [value & ((1 << 64) - 1) for value in found] == [splitmix64(value) for value in values]
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.permutations(range(8)), st.integers(1, 8))
 def test_a_sample_meets_the_same_noise_in_any_order_and_batch(order: list[int], size: int) -> None:
     x = X[:8]

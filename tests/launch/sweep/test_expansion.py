@@ -105,7 +105,7 @@ _VALUES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(_KEYS.flatmap(lambda keys: st.tuples(st.just(keys), st.lists(_VALUES, min_size=len(keys), max_size=len(keys)))))
 def test_runs_are_the_product_and_no_two_names_are_alike(drawn: tuple[list[str], list[list[str]]]) -> None:
     keys, values = drawn

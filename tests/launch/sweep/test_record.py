@@ -108,7 +108,7 @@ def test_a_sweep_is_written_as_a_table_and_a_page(runs: list[Planned], tmp_path:
     assert not re.search(r"(?:src|href)=[\"']https?:", page)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), max_size=8))
 def test_holms_correction_is_that_of_the_slow_definition(ps: list[float]) -> None:
     found = holm(ps)

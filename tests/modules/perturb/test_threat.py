@@ -23,7 +23,7 @@ def batch(seed: int, scale: float = 1.0) -> Tensor:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=seeds, eps=st.floats(1e-4, 2.0), scale=st.floats(0.01, 50.0))
 def test_confined_points_lie_in_ball_and_box(norm: Norm, seed: int, eps: float, scale: float) -> None:
     threat = Threat(norm, eps)
@@ -36,7 +36,7 @@ def test_confined_points_lie_in_ball_and_box(norm: Norm, seed: int, eps: float, 
 
 @pytest.mark.parametrize("norm", NORMS)
 @given(seed=seeds)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_projection_is_the_nearest_point_of_the_ball(norm: Norm, seed: int) -> None:
     threat = Threat(norm, 0.5)
     delta = (batch(seed) - 0.5) * 4
@@ -113,7 +113,7 @@ def by_bisection(x: Tensor, y: Tensor, eps: float) -> Tensor:
     return nearest
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(seed=seeds, eps=st.floats(1e-3, 20.0), scale=st.floats(0.01, 8.0), corners=st.booleans())
 def test_the_l1_projection_equals_bisection(seed: int, eps: float, scale: float, corners: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
