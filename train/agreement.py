@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from torch.distributed import DistNetworkError
 
+from configs.family import first_line
 from configs.files import ConfigError
 from data.parent import STARTED_BY
 
@@ -26,13 +28,14 @@ def go_on_together(trainer: pl.Trainer, module: pl.LightningModule, choose: Call
         choose: finds the newest checkpoint; asked in the first process only.
 
     Raises:
-        ConfigError: in every process, what ``choose`` refuses in the first; there, or in the fit.
+        ConfigError: in every process, what ``choose`` refuses in the first; there, or in the fit.  The processes
+            cannot connect, for instance because their port is in use.
     """
     strategy = trainer.strategy
 
     def agree() -> None:
         strategy.connect(module)
-        strategy.setup_environment()  # here processes meet; Lightning does both again and finds them done
+        _meet(strategy)
         chosen, fault = strategy.broadcast(_told(choose) if trainer.is_global_zero else (None, ""))
         if fault:
             raise ConfigError(fault)  # in all of them: nobody waits for who has gone
@@ -52,6 +55,18 @@ def go_on_together(trainer: pl.Trainer, module: pl.LightningModule, choose: Call
         return launch(agreed, *args, **settings)
 
     strategy.launcher.launch = launch_and_agree
+
+
+def _meet(strategy: Any) -> None:
+    """Connect the processes; Lightning does it again and finds it done."""
+    try:
+        strategy.setup_environment()
+    except DistNetworkError as error:
+        where = f"{os.environ.get('MASTER_ADDR', 'localhost')}:{os.environ.get('MASTER_PORT', '?')}"
+        reason = "is in use" if "EADDRINUSE" in str(error) else f"cannot be reached ({first_line(error)[:120]})"
+        raise ConfigError(
+            f"the processes cannot connect: {where} {reason}; set another MASTER_PORT, or none"
+        ) from error
 
 
 def _told(choose: Callable[[], Path | None]) -> tuple[Path | None, str]:

@@ -156,7 +156,9 @@ class SkipBrokenSteps(Callback):
         step, names = trainer.global_step + 1, [name for name, is_so in broken.items() if is_so]
         found = record_of(trainer, step=step, seed=self.seed, keys=keys, broken=names)
         if trainer.is_global_zero:
-            write_atomically(self.folder / SKIPPED / note_name(step), json.dumps(found, indent=1))
+            path = self.folder / SKIPPED / note_name(step)
+            write_atomically(path, json.dumps(found, indent=1))
+            print(f"step {step} is skipped, not finite: {' and '.join(names)}; see {path}", flush=True)
         alone = trainer.strategy.handles_gradient_accumulation
         if self.in_a_row > self.watch.patience or alone:
             why = "; ZeRO cannot leave a step out" if alone else ""

@@ -52,6 +52,7 @@ QUIET = (
     ".*Starting from v1.9.0, `tensorboardX`.*",
     ".*in eval mode at the start of training.*",
     ".*AMP with fp16 is not supported on CPU.*",
+    ".*This DataLoader will create .* worker processes.*",
 )
 """Warnings of libraries about what is meant to be so."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import TCPStore
 
 from configs.files import ConfigError
 from data.parent import STARTED_BY
@@ -83,6 +85,23 @@ def test_what_the_first_process_refuses_ends_all_of_them(rank: int) -> None:
     module: Any = "module"
     with pytest.raises(ConfigError, match="^poisoned$"):
         go_on_together(trainer, module, refuse)
+
+
+def test_a_port_that_is_in_use_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def setup() -> None:
+        TCPStore("127.0.0.1", port, world_size=2, is_master=True, use_libuv=True, wait_for_workers=False)
+
+    strategy = SimpleNamespace(launcher=None, connect=lambda module: None, setup_environment=setup)
+    trainer: Any = SimpleNamespace(strategy=strategy, is_global_zero=True, ckpt_path=None)
+    module: Any = "module"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", str(port))
+        with pytest.raises(ConfigError, match=rf"cannot connect: 127\.0\.0\.1:{port} is in use; set another"):
+            go_on_together(trainer, module, lambda: None)
 
 
 @pytest.fixture(scope="module")

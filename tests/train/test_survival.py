@@ -182,10 +182,13 @@ def test_handlers_are_given_back_and_one_of_sigusr1_is_called(run: Runs, planted
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
-def test_a_broken_step_is_left_out_and_noted(what: str, run: Runs, planted: Callable[..., None]) -> None:
+def test_a_broken_step_is_left_out_and_noted(
+    what: str, run: Runs, planted: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
     planted(what, 2)
     opened = run("trainer.checkpoint_every=1", "optimizer.weight_decay=0.5")
     finetune(opened)
+    assert "step 3 is skipped, not finite: " in capsys.readouterr().out
     before, after = state(opened.folder, 2), state(opened.folder, 3)
     assert same(before["state_dict"], after["state_dict"])
     for number, kept in before["optimizer_states"][0]["state"].items():
