@@ -115,6 +115,8 @@ def locate(shards: str, split: str, cache: ShardCache | None = None, *, ties: bo
     Raises:
         ValueError: neither; or its text files are faulty.
     """
+    if not shards.strip():
+        raise ValueError("no shards named; choose digits, a folder, or tars like 'x-*.tar', 'x-{0..9}.tar'")
     cache = cache or ShardCache()
     if is_list(shards):
         urls = shards_of_list(shards, cache)

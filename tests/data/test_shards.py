@@ -39,6 +39,8 @@ def test_a_pattern_names_the_files_it_matches_sorted(tmp_path: Path, monkeypatch
     for pattern in ("x*.tar", f"{odd}/?.tar", "no/such/*.tar"):
         with pytest.raises(ValueError, match=rf"no file matches '{re.escape(pattern)}'"):
             expand(pattern)
+    with pytest.raises(ValueError, match="no shards named"):
+        locate("", "train")
     with pytest.raises(ValueError, match="only folders such as"):
         expand("b-9*")
     with pytest.raises(ValueError, match="only files here are found by"):
