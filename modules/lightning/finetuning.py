@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from modules import noise
 from modules.attacks.base import Attack
@@ -67,6 +67,19 @@ class AdversarialFineTuning(pl.LightningModule):
         self.seed, self.identity = seed, identity or {}
         self.watch = StepWatch()
         self._losses: list[Tensor] = []
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; batch normalization (ResNets, MobileCLIP) keeps the original's statistics in either.
+
+        With a batch's own statistics its samples would depend on each other, and the student would differ from the
+        original before the first step.
+        """
+        super().train(mode)
+        for module in self.encoder.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
 
     @property
     def reference(self) -> FrozenReference:

@@ -92,9 +92,8 @@ def test_a_family_is_fine_tuned_resumed_exported_and_loaded_by_open_clip(
     original = load_clip(name, tag, image_size=32 if tag else None).image.visual
     trained = {key for key, value in original.named_parameters() if value.requires_grad}
     before = original.state_dict()
-    still = {key for key in trained if torch.equal(before[key], tuned[key])}
-    assert tuned.keys() == before.keys() and not still, f"{still} did not move"
-    assert all(torch.equal(before[k], tuned[k]) for k, v in original.named_parameters() if not v.requires_grad)
+    moved = {key for key in tuned if not torch.equal(before[key], tuned[key])}
+    assert tuned.keys() == before.keys() and moved == trained  # fixed positions and batch statistics stay
 
     noted = MetricsTable.on_train_batch_end
 
