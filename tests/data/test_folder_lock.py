@@ -89,16 +89,18 @@ def test_a_child_that_is_given_the_handle_holds_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "pid", "free"),
-    [("here", os.getppid(), False), ("here", dead(), True), ("elsewhere", 1, True)],
+    ("host", "pid_of", "free"),
+    [("here", os.getppid, False), ("here", dead, True), ("elsewhere", lambda: 1, True)],
+    ids=["living", "dead", "elsewhere"],
 )
 def test_without_locks_the_file_says_who_is_at_work(
-    host: str, pid: int, free: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    host: str, pid_of: Callable[[], int], free: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def unsupported(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
+    pid = pid_of()
     said = {"pid": pid, "host": socket.gethostname() if host == "here" else host, "since": 0}
     (tmp_path / FILE).write_text(json.dumps(said), encoding="utf-8")
     if free:

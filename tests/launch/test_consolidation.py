@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from configs.files import ConfigError
-from configs.load import load_config, override
+from configs.load import load_config
+from configs.overrides import override
 from launch.consolidation import consolidate
 from modules.checkpoint import read_state
 from modules.prior import load_prior, prior_metadata
