@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,7 +95,12 @@ def test_a_child_that_is_given_the_handle_holds_on(tmp_path: Path) -> None:
     ids=["living", "dead", "elsewhere"],
 )
 def test_without_locks_the_file_says_who_is_at_work(
-    host: str, pid_of: Callable[[], int], free: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    host: str,
+    pid_of: Callable[[], int],
+    free: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def unsupported(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
