@@ -77,16 +77,25 @@ def told_by(checkpoint: str, overrides: Sequence[str]) -> list[str]:
 def _told_alone(checkpoint: str, overrides: Sequence[str]) -> list[str]:
     named = checkpoint.startswith(("hf-hub:", "local-dir:", "timm/"))
     if named or not (Path(checkpoint).suffix or Path(checkpoint).exists()):
+        _refuse_two("model.name", checkpoint, overrides)
         return [override("model.name", checkpoint)]
     if (Path(checkpoint) / "open_clip_config.json").is_file() and "model.name" not in keys_of(overrides):
         told = [override("model.name", f"local-dir:{Path(checkpoint).resolve()}")]
         return [*told, *([] if _names_encoder(overrides) else [override("encoder", Path(checkpoint).resolve().name)])]
     if not Path(checkpoint).exists():
         raise ConfigError(f"no checkpoint at {checkpoint}")
+    _refuse_two("model.checkpoint", checkpoint, overrides)
     told = [override("model.checkpoint", str(Path(checkpoint).resolve()))]
     if not _names_encoder(overrides):
         told.append(override("encoder", Path(checkpoint).stem))
     return told
+
+
+def _refuse_two(key: str, word: str, overrides: Sequence[str]) -> None:
+    """Refuse an override that names another model than the first word does; one of them would be ignored."""
+    other = value_of(overrides, key)
+    if other not in (None, "null", word):
+        raise ConfigError(f"{word} and {key}={other} name two models; leave one of them out")
 
 
 def _names_encoder(overrides: Sequence[str]) -> bool:

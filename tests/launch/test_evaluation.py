@@ -78,6 +78,15 @@ def test_a_name_is_told_from_a_file(tmp_path: Path) -> None:
         told_by("nowhere.pt", [])
 
 
+def test_two_models_are_refused_instead_of_one_being_ignored(tmp_path: Path) -> None:
+    file = tmp_path / "fare.safetensors"
+    file.touch()
+    for word, key, other in (("tiny", "model.name", "ViT-B-32"), (str(file), "model.checkpoint", "other.pt")):
+        with pytest.raises(ConfigError, match=f"{key}={other} name two models; leave one of them out"):
+            told_by(word, [f"{key}={other}"])
+    assert told_by("tiny", ["model.name=tiny"]) == ['model.name="tiny"']
+
+
 @pytest.mark.parametrize(
     ("shard", "said"),
     [("0/3", "is no part"), ("4/3", "is no part"), ("x", "say 3/8"), ("1/3", "needs --out")],
