@@ -163,6 +163,8 @@ def run_report(runs: Sequence[Path], out: Path | None) -> None:
     from eval.tables import terminal_table
     from launch.protocols import show_protocol
 
+    if missing := [run for run in runs if not run.is_dir()]:
+        raise ConfigError(f"no run folder at {missing[0]}; give a folder that holds results.jsonl")
     with locked_folder(out or runs[0] / "report", patience=TURN):
         runs = _joined(runs, out)
         page = build_report(runs, out or runs[0] / "report")

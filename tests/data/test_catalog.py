@@ -56,7 +56,7 @@ def test_tars_without_class_names_have_none(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shards", "message"),
     [
-        ("imagenet", "unknown images 'imagenet'; choose digits, a folder, or shards"),
+        ("imagenet", "unknown images 'imagenet'; choose digits, a folder, or tars like"),
         ("/no/such/folder", "no file '/no/such/folder'"),
         ("absent-{0..3}.tar", r"no file 'absent-0\.tar' \(4 of 4"),
         ("pipe:ls", "no address to read from; use http, https"),

@@ -7,7 +7,7 @@ import threading
 import pytest
 import rich.console
 
-from data import progress
+from data import progress, terminal
 
 
 class _Console(rich.console.Console):
@@ -27,7 +27,7 @@ def test_a_bar_appears_on_a_terminal_once_the_loop_is_slow(
     patience: float, shown: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_Console, "file_seen", io.StringIO())
-    monkeypatch.setattr(rich.console, "Console", _Console)
+    monkeypatch.setattr(terminal, "terminal", _Console)
     monkeypatch.setattr(progress, "_PATIENCE", patience)
     assert list(progress.track(iter("abc"), "spell", 3)) == ["a", "b", "c"]
     assert ("spell" in _Console.file_seen.getvalue()) == shown
@@ -35,7 +35,7 @@ def test_a_bar_appears_on_a_terminal_once_the_loop_is_slow(
 
 def test_a_loop_that_is_left_early_ends_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Console, "file_seen", io.StringIO())
-    monkeypatch.setattr(rich.console, "Console", _Console)
+    monkeypatch.setattr(terminal, "terminal", _Console)
     monkeypatch.setattr(progress, "_PATIENCE", -1.0)
     bars: set[threading.Thread] = set()
     before = set(threading.enumerate())

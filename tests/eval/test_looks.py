@@ -83,7 +83,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
         ("inversion.defenses=[ttc]", "inversion.defenses: 'ttc' is none of the defenses: none"),
         ("inversion.steps=0", "inversion: an inversion takes at least one step"),
         ("inversion.radius=-1", "inversion: radius is -1"),
-        ("curve.eps=[0.1]", "curve.defenses is empty, so no curve is drawn"),
+        ("curve.eps=[1]", "curve.defenses is empty, so no curve is drawn"),
     ],
 )
 def test_faults_are_told_before_anything_starts(override: str, told: str) -> None:

@@ -20,6 +20,8 @@ from tests.launch.typed import typed
 from train.metrics import MetricsTable
 
 TAKEN = [name for name, family in FAMILIES.items() if not family.refused]
+QUICK = ("vit-quickgelu", "resnet", "convnext", "siglip", "coca", "small_dinov3")  # one of each kind of tower
+EACH = [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in (*TAKEN, *TIMM_TOWERS)]
 RECIPE = """
 model: {name: tiny}
 threat: {norm: linf, eps: "${px:4}"}
@@ -80,7 +82,7 @@ def base_of(family: str) -> list[str]:
     return [f"model.name={name}", f"model.pretrained={Path.cwd() / 'base.safetensors'}", "model.image_size=32"]
 
 
-@pytest.mark.parametrize("family", [*TAKEN, *TIMM_TOWERS])
+@pytest.mark.parametrize("family", EACH)
 def test_a_family_is_fine_tuned_resumed_exported_and_loaded_by_open_clip(
     family: str, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

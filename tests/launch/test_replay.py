@@ -72,7 +72,8 @@ def test_folders_that_hold_no_training_are_refused(tmp_path: Path) -> None:
 
 
 def test_it_is_the_work_of_one_process(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="the work of one process"):
         run_replay(run, [], NUMBERS)
 

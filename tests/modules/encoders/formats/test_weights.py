@@ -48,8 +48,8 @@ def test_a_file_is_read_by_its_content_whatever_it_is_called(name: str, kind: st
 def test_what_is_no_weights_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("hello, I am a text")
     (tmp_path / "b").write_bytes(b"")
-    for name in ("a.txt", "b"):
-        with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
+    for name, reason in {"a.txt": "is not a checkpoint that can be read", "b": "is empty; fetch it again"}.items():
+        with pytest.raises(ValueError, match=reason):
             open_weights(tmp_path / name)
 
 
