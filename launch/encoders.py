@@ -100,8 +100,8 @@ def _node(said: str) -> dict[str, Any]:
 
     try:
         node = parse_overrides("scorecard", {}, [f"defense={said}"])[0][1]
-    except ConfigError as error:
-        raise ConfigError(f"--{str(error).replace('defense=', 'defense ', 1)}") from error
+    except ConfigError:
+        node = None
     if not isinstance(node, dict) or "name" not in node:
         raise ConfigError(f"--defense {said} is no defence; say a name, or {{name: ttc, steps: 2}}")
     return node
