@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import field, make_dataclass
 from functools import cache
@@ -33,6 +34,22 @@ def schema(cls: type) -> type:
             declared = field(default=default)
         fields.append((parameter.name, hints.get(parameter.name, Any), declared))
     return make_dataclass(f"{cls.__name__}Config", fields)
+
+
+_CLEARER = (
+    (r"^Key '([^']*)' not in '\w+?'", r"unknown key '\1'"),
+    (r"^Invalid value ('.*'), expected one of \[(.*)\]$", r"unknown value \1; choose one of: \2"),
+    (r"^(field '[^']*' is not Optional|Incompatible value 'None' for field of type .*)$", "it cannot be null"),
+)
+"""What OmegaConf says, and how a user says it."""
+
+
+def schema_fault(error: BaseException) -> str:
+    """Return why a value does not fit a schema, in one line and without the names of our classes."""
+    text = first_line(error)
+    for theirs, ours in _CLEARER:
+        text = re.sub(theirs, ours, text)
+    return text
 
 
 def first_line(error: BaseException) -> str:
@@ -89,7 +106,7 @@ class Family(Generic[T]):
             try:
                 OmegaConf.merge(base, nested(path, value))
             except OmegaConfBaseException as error:
-                found.append(f"{self.kind} {name!r}: {first_line(error)}")
+                found.append(f"{self.kind} {name!r}: {schema_fault(error)}")
         found += [f"{self.kind} {name!r}: {key} is missing" for key in OmegaConf.missing_keys(base) if key not in node]
         return found
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from configs.family import first_line, leaves, nested, put
+from configs.family import leaves, nested, put, schema_fault
 from configs.files import ConfigError
 from configs.overrides import parse_overrides
 from configs.schema import KINDS
@@ -170,8 +170,7 @@ def _type_fault(base: Any, said: Mapping[str, Any], path: tuple[str, ...], value
             whole = merged if ":" in value else OmegaConf.merge(base, said)
             OmegaConf.select(whole, key, throw_on_resolution_failure=True)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        text = re.sub(r"^Key '([^']*)' not in '\w+?Config'", r"unknown key '\1'", first_line(error))
-        return f"{key}: {text}"
+        return f"{key}: {schema_fault(error)}"
     return ""
 
 

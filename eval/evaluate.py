@@ -62,7 +62,8 @@ def load_subject(config: ModelConfig) -> tuple[CLIP, dict[str, Any]]:
     if metadata.get("kind") == HEAD:
         raise ConfigError(f"{path} is a head, not an encoder; name the encoder of it, and model.head={path}")
     _check_base(config, metadata.get("base", {}))
-    clip = load_clip(config.name, config.pretrained, image_size=config.image_size)
+    size = config.image_size or metadata.get("image_size")  # its positions are for the size it was trained at
+    clip = load_clip(config.name, config.pretrained, image_size=size)
     done = fit_weights(clip, weights, unrelated=config.unrelated)
     if weights.choice and os.environ.get("RANK", "0") == "0":
         print(f"{path.name}: {weights.choice}", file=sys.stderr)

@@ -33,13 +33,21 @@ class Opened:
     base: tuple[str, ...] = ()
 
 
-def open_encoder(source: str, *, model: str | None = None, pretrained: str | None = None, defense: str = "") -> Opened:
+def open_encoder(
+    source: str,
+    *,
+    model: str | None = None,
+    pretrained: str | None = None,
+    image_size: int | None = None,
+    defense: str = "",
+) -> Opened:
     """The encoder of a checkpoint's file or a model's name.
 
     Args:
         source: file, folder, or name.
         model: base of a checkpoint that does not say it.
         pretrained: tag of the base's weights.
+        image_size: H = W, where it should differ from the checkpoint's or the model's own.
         defense: as ``defended``; none where it is empty.
 
     Raises:
@@ -48,7 +56,7 @@ def open_encoder(source: str, *, model: str | None = None, pretrained: str | Non
     from eval.plan import device_of
     from launch.exchange.subject import Wanted, exported
 
-    found = exported(source, Wanted(model, pretrained))
+    found = exported(source, Wanted(model, pretrained, image_size))
     clip = found.clip.to(device_of("auto"))
     name = str(found.metadata.get("encoder") or (Path(source).stem if Path(source).exists() else source))
     base = () if not Path(source).is_file() else (clip.name, clip.pretrained)
@@ -92,8 +100,8 @@ def _node(said: str) -> dict[str, Any]:
 
     try:
         node = parse_overrides("scorecard", {}, [f"defense={said}"])[0][1]
-    except ConfigError as error:
-        raise ConfigError(f"--{str(error).replace('defense=', 'defense ', 1)}") from error
+    except ConfigError:
+        node = None
     if not isinstance(node, dict) or "name" not in node:
         raise ConfigError(f"--defense {said} is no defence; say a name, or {{name: ttc, steps: 2}}")
     return node

@@ -122,7 +122,7 @@ def _encoders(source: str, against: Against) -> list[Opened]:
         return [open_encoder(against.base, pretrained=against.pretrained), asked]
     if asked.base:
         name, tag = asked.base
-        return [open_encoder(name, pretrained=tag), asked]
+        return [open_encoder(name, pretrained=tag, image_size=asked.clip.image.image_size), asked]
     return [open_encoder(source, pretrained=against.pretrained), asked] if against.defense else [asked]
 
 

@@ -13,7 +13,7 @@ from configs.families import ATTACKS, OBJECTIVES
 from configs.files import ConfigError
 from configs.load import plain
 from configs.schema import FinetuneConfig
-from data.source import ImageSource, missing_classes
+from data.source import ImageSource, prompts_fault
 from data.targeted import TargetedImages
 from eval.callback import EvaluateCheckpoints
 from eval.evaluate import load_model
@@ -82,15 +82,16 @@ def build_module(config: FinetuneConfig, clip: CLIP, source: ImageSource) -> Adv
     """The LightningModule of a recipe.
 
     Raises:
-        ValueError: the objective looks at labels and the data has no class names, or the architecture cannot compute
+        ValueError: the objective looks at labels and the data has no two classes, or the architecture cannot compute
             activations anew.
     """
     threat = Threat(config.threat.norm, config.threat.eps)
     asked = trains_on_labels(config)
-    if asked and not source.classes:
+    fault = prompts_fault(source, source.classes, [config.train_template])
+    if asked and fault:
         raise ConfigError(
-            f"objective.name={config.objective['name']} trains on labels, and {config.data.shards} names no classes; "
-            f"{missing_classes(source)}, or say objective.name=fare"
+            f"objective.name={config.objective['name']} trains on labels, and {config.data.shards} {fault}, "
+            "or say objective.name=fare"
         )
     head = training_head(config, clip, source) if asked else None
     reference = copy.deepcopy(clip.image)
@@ -108,6 +109,7 @@ def build_module(config: FinetuneConfig, clip: CLIP, source: ImageSource) -> Adv
             config,
             encoder=config.encoder,
             base={"name": config.model.name, "pretrained": config.model.pretrained},
+            image_size=clip.image.image_size,
             objective=config.objective["name"],
             threat={"norm": threat.norm, "eps": threat.eps},
         ),

@@ -91,7 +91,7 @@ def build_perceptual(config: PerceptualConfig, encoder: ImageEncoder) -> Percept
     Raises:
         ValueError: the tower has nothing that LoRA could stand beside.
     """
-    return training_around(config, encoder, identity=_identity(config, fingerprint(encoder)))
+    return training_around(config, encoder, identity=_identity(config, encoder))
 
 
 def training_around(
@@ -124,7 +124,7 @@ def training_around(
     )
 
 
-def _identity(config: PerceptualConfig, started_from: str) -> dict[str, Any]:
+def _identity(config: PerceptualConfig, encoder: ImageEncoder) -> dict[str, Any]:
     model, threat = config.model, config.threat
     _, settings = METHODS.settings(config.method)
     return identity_of(
@@ -132,7 +132,8 @@ def _identity(config: PerceptualConfig, started_from: str) -> dict[str, Any]:
         encoder=config.encoder,
         base={"name": model.name, "pretrained": model.pretrained},
         **({"checkpoint": Path(model.checkpoint).name} if model.checkpoint else {}),
-        started_from=started_from,
+        image_size=encoder.image_size,
+        started_from=fingerprint(encoder),
         objective="2afc",
         method={"name": config.method["name"], **settings},
         **({"threat": {"norm": threat.norm, "eps": threat.eps, "target": config.target}} if threat else {}),

@@ -240,9 +240,9 @@ def assemble(
     visual, settings = model.eval().visual, open_clip.get_model_preprocess_cfg(model)
     on_meta = model.logit_scale.is_meta or next(visual.parameters()).is_meta
     del model.visual  # before the text tower is frozen: in most families both are children of one module
-    if image_size is not None:
-        resize_positions(visual, image_size, name=name)
     height, width = (settings["size"],) * 2 if isinstance(settings["size"], int) else settings["size"]
+    if image_size is not None and (height, width) != (image_size, image_size):
+        resize_positions(visual, image_size, name=name)
     if image_size is None and height != width:
         raise ValueError(
             f"model {name!r} takes images of {height} x {width} pixels, and only square ones are supported; "

@@ -6,6 +6,7 @@ other activation.  Fine-tuning moves weights a little, so fine-tuned weights sti
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +41,8 @@ def differences(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[
 def said_in_a_line(faults: list[str]) -> str:
     """How many tensors differ, and which."""
     more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
-    return f"{len(faults)} tensors differ: {'; '.join(faults[:_SHOWN])}{more}"
+    differ = "tensor differs" if len(faults) == 1 else "tensors differ"
+    return f"{len(faults)} {differ}: {'; '.join(faults[:_SHOWN])}{more}"
 
 
 def first_not_finite(state: Mapping[str, Tensor]) -> str:
@@ -83,7 +85,7 @@ def fit_weights(clip: CLIP, weights: Weights, *, unrelated: bool = False) -> dic
     text_own = clip.text.model.state_dict() if clip.text is not None and text else {}
     faults = differences(own, found) + differences(text_own, text)
     if faults:
-        raise ValueError(f"{path} is not of this model, {base} ({said_in_a_line(faults)}){_hint(found)}")
+        raise ValueError(f"{path} is not of this model, {base} ({said_in_a_line(faults)}){_hint(clip, found, faults)}")
     if broken := first_not_finite(found) or first_not_finite(text):
         raise ValueError(f"{path} holds numbers that are not finite, in {broken}")
     _check_facts(clip, weights.towers.facts, f"{path} does not fit {base}")
@@ -154,8 +156,12 @@ def _check_facts(clip: CLIP, facts: Facts, begin: str) -> None:
             raise ValueError(f"{begin}: its pixels have {name} {list(said)}, that model's {[round(v, 4) for v in own]}")
 
 
-def _hint(found: Mapping[str, Tensor]) -> str:
-    from modules.encoders.architecture import models_like
+def _hint(clip: CLIP, found: Mapping[str, Tensor], faults: list[str]) -> str:
+    from modules.encoders.architecture import architecture_of, models_like
 
+    size = getattr(architecture_of(found), "image_size", None)
+    if size not in (None, clip.image.image_size) and all(re.search(r"pos\w*_embed\w* is ", fault) for fault in faults):
+        said = f"model.image_size={size} (or --image-size {size})"
+        return f"; its positions are for images of {size} x {size} pixels; say {said}"
     like = models_like(found)
     return f"; its shapes are those of {', '.join(like[:4])}" if like else ""

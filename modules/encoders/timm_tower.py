@@ -34,10 +34,11 @@ def load_timm(name: str, pretrained: str = "", *, image_size: int | None = None,
         from modules.checkpoint import load_tower
 
         load_tower(model, local)
-    if image_size is not None:
-        resize_positions(model, image_size, name=name)
     settings = model.pretrained_cfg
-    size = image_size or settings["input_size"][-1]
+    own = settings["input_size"][-1]
+    size = image_size or own
+    if size != own:
+        resize_positions(model, size, name=name)
     encoder = CLIPEncoder(
         model,
         mean=settings["mean"],

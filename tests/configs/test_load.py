@@ -214,7 +214,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     ("override", "told"),
     [
         ("defense.name=magic", "defense: unknown defense 'magic'; choose one of: anti_adversary"),
-        ("defense={name: ttc, step: 2}", "defense: defense 'ttc': Key 'step' not in"),
+        ("defense={name: ttc, step: 2}", "defense: defense 'ttc': unknown key 'step'"),
         ("defense.name=clipure_diff", "defense needs a prior; say prior=FILE"),
         ("strength.steps=[0]", "strength.steps: 0 is below 1"),
         ("strength.attack={}", "strength.attack is missing"),

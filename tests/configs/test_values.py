@@ -117,6 +117,19 @@ def test_numbers_out_of_their_range_cost_a_line(word: str, told: str) -> None:
     assert told in fault("finetune", "fare_tiny_eps4", "data.shards=digits", word)
 
 
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("views=[adaptiv]", "views: unknown value 'adaptiv'; choose one of: 'transfer', 'adaptive', "),
+        ("threat.norm=l3", "threat.norm: unknown value 'l3'; choose one of: 'linf', 'l2', 'l1'"),
+        ("batch_size=null", "batch_size: it cannot be null"),
+        ("attacks.pgd.stepz=4", "attacks.pgd: attack 'pgd': unknown key 'stepz'. Did you mean one of: 'steps', "),
+    ],
+)
+def test_what_no_schema_takes_is_said_in_a_users_words(word: str, told: str) -> None:
+    assert told in fault("evaluate", "checkpoint_tiny", word)
+
+
 def test_an_optional_number_may_be_null() -> None:
     assert fault("evaluate", "checkpoint_tiny", "model.image_size=0").endswith("it must be at least 1, or null")
 

@@ -16,6 +16,7 @@ from configs.schema import ModelConfig
 from eval.evaluate import fingerprint, load_model, load_subject
 from eval.results import read_results
 from modules.encoders.tiny import load_tiny
+from tests.eval.class_folders import folders
 from train.finetune import finetune
 from train.metrics import MetricsTable
 from train.runs import open_run
@@ -135,6 +136,21 @@ def test_only_the_newest_checkpoints_are_kept_where_the_recipe_says_so(tmp_path:
 def test_tecoa_runs_from_its_recipe(tmp_path: Path) -> None:
     weights = trained(tmp_path / "run", "evaluation=null", recipe="tecoa_tiny_eps4")
     assert not same(weights, dict(load_tiny().image.visual.state_dict()))
+
+
+def test_labels_of_a_single_class_train_nothing_and_are_refused(tmp_path: Path) -> None:
+    where = folders(tmp_path / "one", {"train": 9}, classes=1)
+    with pytest.raises(ConfigError, match="has 1 class, '.*'; nothing can be mistaken.*or say objective.name=fare"):
+        trained(tmp_path / "run", f"data.shards={where}", "evaluation=null", recipe="tecoa_tiny_eps4")
+
+
+def test_a_tower_trained_at_another_resolution_says_so_and_loads_at_it(tmp_path: Path) -> None:
+    weights = trained(tmp_path / "run", "evaluation=null", "model.image_size=64", "optimizer.max_steps=3")
+    file = tmp_path / "run" / "export" / "encoder.safetensors"
+    clip, _ = load_subject(ModelConfig("tiny", checkpoint=str(file)))
+    assert clip.image.image_size == 64 and same(weights, dict(clip.image.visual.state_dict()))
+    with pytest.raises(ValueError, match="positions are for images of 64 x 64 pixels; say model.image_size=64"):
+        load_subject(ModelConfig("tiny", checkpoint=str(file), image_size=32))
 
 
 def test_fares_loss_falls(tmp_path: Path) -> None:
