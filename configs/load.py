@@ -40,7 +40,7 @@ def recipe_path(kind: str, name: str) -> Path:
     """The file of a recipe: a shipped name, or a path that ends in .yaml.
 
     Raises:
-        ConfigError: there is none (names those that are near).
+        ConfigError: there is none (names all, those that are near first).
     """
     if name.endswith((".yaml", ".yml")):
         path = at_home(name)
@@ -48,8 +48,9 @@ def recipe_path(kind: str, name: str) -> Path:
         path = RECIPES / kind / f"{name}.yaml"
         if Path(name).name != name or not path.is_file():
             known = recipe_names(kind)
-            near = get_close_matches(name, known, n=3, cutoff=0.4) or known
-            raise ConfigError(f"unknown {kind} recipe {name!r}; choose one of: {', '.join(near)}, or a .yaml file")
+            near = get_close_matches(name, known, n=3, cutoff=0.4)
+            choices = ", ".join([*near, *(other for other in known if other not in near)])
+            raise ConfigError(f"unknown {kind} recipe {name!r}; choose one of: {choices}, or a .yaml file")
     if not path.is_file():
         raise ConfigError(f"no recipe at {path}")
     return path

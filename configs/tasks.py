@@ -27,9 +27,6 @@ def task_faults(tree: Mapping[str, Any]) -> list[str]:
             faults.append(f"{where} asks {len(asked)} questions ({', '.join(asked)}); make each a task of its own")
         if asked and task.get("dataset") is not None:
             faults.append(f"{where}.dataset names a set of the catalog, which is for classification; leave it out")
-        for key in ("limit", "first"):
-            if task.get(key) is not None and task[key] < 1:
-                faults.append(f"{where}.{key} is {task[key]}; it must be at least 1, or null to take all")
         faults += [f"{where}.{fault}" for question in asked for fault in _OF[question](task[question])]
     return faults + (_preset_faults(tree) if tree.get("protocol") == RCLIP_NIGHTS else [])
 

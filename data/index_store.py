@@ -64,6 +64,8 @@ def _make(path: Path, home: Path, checksum: bool) -> FoundIndex:
             index = index_tar(path)
             if found is not None and index.equals(found.index):
                 return found
+            if index.fault and not len(index):  # no tar, perhaps a file of another kind: nothing is left beside it
+                return FoundIndex(index, "built", None)
             write_bytes(home, pack_index(index))
             return FoundIndex(index, "rebuilt" if doubtful or found else "built", home)
     finally:

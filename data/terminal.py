@@ -39,17 +39,25 @@ def _longest_word(console: Console, column: Column) -> int:
 
 
 def as_lines(table: Table) -> Group:
-    """Return the rows of a table as lines: the first cell, and below it a ``name: value`` for every other."""
+    """Return the rows of a table as lines: the first cell, and below it a ``name: value`` for every other.
+
+    A row of nothing but a first cell is a heading, and bears no name.
+    """
     console = Console()
     lines: list[Text] = [_text(console, table.title)] if table.title else []
-    names = [_text(console, column.header) if table.show_header else Text() for column in table.columns]
+    names = [_line(console, column.header) if table.show_header else Text() for column in table.columns]
     for row in zip_longest(*(list(column.cells) for column in table.columns), fillvalue=""):
-        for number, (name, cell) in enumerate(zip(names, row, strict=True)):
-            value = Text(" ").join(_text(console, cell).split())
+        values = [_line(console, cell) for cell in row]
+        heading = len(values) > 1 and not any(value.plain.strip() for value in values[1:])
+        for number, (name, value) in enumerate(zip(names, values, strict=True)):
             if value.plain.strip():
-                indent = "  " if number else ""
-                lines.append(Text.assemble(indent, name, ": " if name.plain else "", value, overflow="fold"))
+                said = Text.assemble(name, ": ") if name.plain and not heading else Text()
+                lines.append(Text.assemble("  " if number else "", said, value, overflow="fold"))
     return Group(*lines)
+
+
+def _line(console: Console, cell: Any) -> Text:
+    return Text(" ").join(_text(console, cell).split())
 
 
 def _text(console: Console, cell: Any) -> Text:

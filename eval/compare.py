@@ -43,6 +43,7 @@ class Comparison:
         b, c, p = self.test
         shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
         points, low, high = (100 * number for number in self.difference)
+        images = "1 image" if b == 1 else f"{b:,} images"
         if b == c:
             verdict = "they are equally often right"
         else:
@@ -51,7 +52,7 @@ class Comparison:
         return (
             f"On the same {self.n:,} images {first} is right on {100 * self.first:.1f} % and {second} on "
             f"{100 * self.second:.1f} %, a difference of {points:+.1f} points (95 % interval {low:+.1f} to "
-            f"{high:+.1f}); {b:,} images only {first} got right, {c:,} only {second} (McNemar {shown}): {verdict}."
+            f"{high:+.1f}); {images} only {first} got right, {c:,} only {second} (McNemar {shown}): {verdict}."
         )
 
 

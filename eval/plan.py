@@ -211,6 +211,9 @@ def _check_defences(plan: Plan, clip: CLIP) -> None:
                     f"defenses.{name} works on; make it a multiple"
                 )
             if getattr(defense, "calibrate", False) and task.tuning is None:
-                faults.append(f"defenses.{name} calibrates on a tuning split, which tasks.{task.dataset} lacks")
+                faults.append(
+                    f"defenses.{name} calibrates on a tuning split, which tasks.{task.dataset} lacks; "
+                    f"name one with tasks.{task.dataset}.tune_split, or say defenses.{name}.calibrate=false"
+                )
     if faults:
         raise ConfigError("\n".join(dict.fromkeys(faults)))

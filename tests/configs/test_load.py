@@ -140,6 +140,8 @@ def test_strategies_that_shard_weights_under_the_attack_are_refused(strategy: st
 def test_unknown_recipes_suggest_what_is_near() -> None:
     assert "fare_vit_l14_eps4" in faults("finetune", "fare_vit_l14")[0]
     assert faults("finetune", "../finetune/" + FARE)[0].startswith("unknown finetune recipe")
+    told = "unknown scorecard recipe 'quik'; choose one of: quick, standard, thorough, or a .yaml file"
+    assert faults("scorecard", "quik") == [told]
     assert faults("finetune", "nothing.yaml") == ["no recipe at nothing.yaml"]
     assert {"prior_tiny", "prior_vit_b32", "prior_vit_l14"} < set(recipe_names("prior"))
 

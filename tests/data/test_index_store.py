@@ -96,6 +96,15 @@ def test_an_index_that_leads_out_of_its_tar_is_refused(name: str, change: Callab
         unpack_index(pack_index(replace(index, **{name: change(getattr(index, name))})))
 
 
+def test_a_file_that_is_no_tar_gets_no_index_beside_it(tmp_path: Path, cache: Path) -> None:
+    picture = tmp_path / "picture.jpg"
+    picture.write_bytes(b"no tar at all" * 100)
+    found = find_index(picture)
+    assert "not a readable, uncompressed tar" in found.index.fault and found.file is None
+    assert [path.name for path in tmp_path.iterdir() if path != cache] == ["picture.jpg"]
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
 def test_a_tar_is_read_once_and_never_again_while_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _tar(tmp_path / "a")
     first = find_index(path)

@@ -39,6 +39,19 @@ def test_a_table_without_room_is_printed_as_names_and_values(wrap, monkeypatch: 
     ]
 
 
+def test_without_room_a_heading_among_the_rows_bears_no_name_and_a_long_name_stays_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = Table()
+    for name in ("encoder", "only\nfirst", "worst"):
+        table.add_column(name)
+    table.add_row("pets, linf 4/255")
+    table.add_row("R-CLIP", "3", "56.2")
+    assert printed(table, 16, monkeypatch) == [
+        *("pets, linf 4/255", "encoder: R-CLIP", "  only first: 3", "  worst: 56.2")
+    ]
+
+
 @pytest.mark.parametrize("width", [1, 2, 5, 20])
 def test_no_value_is_lost_at_any_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "".join("".join(printed(results(), width, monkeypatch)).split())

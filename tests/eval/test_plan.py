@@ -33,7 +33,8 @@ def test_all_faults_are_told_together(planned: Planned) -> None:
             "tasks.digits.tune_split=test",
         )
     assert len(str(caught.value).splitlines()) == 2
-    assert "defenses.gated calibrates on a tuning split, which tasks.digits lacks" in str(caught.value)
+    told = "calibrates on a tuning split, which tasks.digits lacks; name one with tasks.digits.tune_split"
+    assert f"defenses.gated {told}" in str(caught.value)
 
 
 def test_an_attack_may_be_kept_to_some_views(planned: Planned) -> None:
