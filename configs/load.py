@@ -21,6 +21,7 @@ from configs.values import range_faults, read_values
 from configs.yaml_file import dump_yaml, read_yaml
 from data.home import at_home
 
+_NAMED = ("tasks", "defenses", "attacks")  # parts by name, of which an override may leave one out
 RECIPES = Path(__file__).with_name("recipes")
 _INTERPOLATION = re.compile(r"\$\{\s*([^}:]*)(:?)")
 C = TypeVar("C")
@@ -94,7 +95,10 @@ def load_config(kind: str, name: str, overrides: Sequence[str] = ()) -> Any:
     """
     said = read_recipe(kind, name)
     for path, value in parse_overrides(kind, said, overrides):
-        put(said, path, value)
+        if value is None and len(path) == 2 and path[0] in _NAMED:
+            (said.get(path[0]) or {}).pop(path[1], None)
+        else:
+            put(said, path, value)
     return check_config(kind, said)
 
 

@@ -43,8 +43,10 @@ class Judges:
         """
         if not self.checkpoints:
             return [open_encoder(self.model or TINY, pretrained=self.pretrained, defense=self.defense)]
-        said = {"model": self.model, "pretrained": self.pretrained}
-        return [open_encoder(str(path), **said, defense=self.defense) for path in self.checkpoints]
+        return [
+            open_encoder(str(path), model=self.model, pretrained=self.pretrained, defense=self.defense)
+            for path in self.checkpoints
+        ]
 
 
 def run_distance(images: Sequence[Path], judges: Judges, json_file: Path | None) -> None:

@@ -26,7 +26,7 @@ from modules.lightning.student import Compiled, keep_fewer_activations
 from modules.perturb.threat import Threat
 from modules.zero_shot import ZeroShotHead, zero_shot_head
 from train.datamodules import training_images
-from train.runs import Run, identity_of
+from train.runs import Run, base_of, identity_of
 from train.targets import FrozenTargets
 from train.trainer import fit, optimizer_settings
 
@@ -108,7 +108,7 @@ def build_module(config: FinetuneConfig, clip: CLIP, source: ImageSource) -> Adv
         identity=identity_of(
             config,
             encoder=config.encoder,
-            base={"name": config.model.name, "pretrained": config.model.pretrained},
+            base=base_of(config.model),
             image_size=clip.image.image_size,
             objective=config.objective["name"],
             threat={"norm": threat.norm, "eps": threat.eps},

@@ -12,6 +12,7 @@ from configs.files import ConfigError, write_atomically
 from configs.load import config_hash, plain, same_config, to_yaml
 from configs.names import safe_name
 from configs.saved import describe_changes
+from configs.schema import ModelConfig
 from data.folder_lock import FILE as LOCK
 from data.folder_lock import FolderInUseError, FolderLock, is_empty, lock_folder
 from eval.evaluate import finish_run, write_run
@@ -105,6 +106,13 @@ def open_run(recipe: str, config: Any, out: Path | None, *, command: str = "") -
 def is_of(folder: Path, config: Any) -> bool:
     """Whether a folder holds the run of a config, wherever that was computed."""
     return same_config(folder / "config.yaml", config, but=_PLACE)
+
+
+def base_of(model: ModelConfig) -> dict[str, str]:
+    """Return what an encoder's file says of its base; a folder by its whole path, so that it is found from anywhere."""
+    kind, colon, folder = model.name.partition(":")
+    name = f"{kind}:{Path(folder).resolve()}" if colon and kind == "local-dir" else model.name
+    return {"name": name, "pretrained": model.pretrained}
 
 
 def another_config(folder: Path, config: Any) -> str:

@@ -238,3 +238,10 @@ def test_a_scorecard_is_an_evaluation_beside_the_bare_encoder() -> None:
     assert evaluation["defenses"] == {"none": {}, "ttc": {"name": "ttc", "steps": 3}}
     bare = plain(load_config("scorecard", "standard", said[:3]))
     assert list(evaluation_of(bare)["defenses"]) == ["none"]
+
+
+def test_null_leaves_a_named_part_out() -> None:
+    plain_config = load_config("evaluate", "checkpoint_tiny", [])
+    assert "ttc" in plain_config.defenses
+    assert "ttc" not in load_config("evaluate", "checkpoint_tiny", ["defenses.ttc=null"]).defenses
+    assert load_config("evaluate", "checkpoint_tiny", ["defenses.hedge=null"]).defenses == plain_config.defenses

@@ -331,8 +331,8 @@ def test_variables_that_lightning_would_misread_are_corrected(said: dict[str, st
 def test_without_several_tasks_by_srun_lightning_starts_the_processes_itself(
     said: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from pytorch_lightning import Trainer
-    from pytorch_lightning.plugins.environments import LightningEnvironment
 
     for name, value in {**said, "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}.items():
         monkeypatch.setenv(name, value)

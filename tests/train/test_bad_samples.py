@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from configs.files import ConfigError
+from data.framing import Framing
 from data.shards import write_shards
 from tests.train.test_distributed import TWO, robustclip
 from train.datamodules import training_images
@@ -100,4 +101,4 @@ def test_a_stream_that_was_stopped_ends_with_the_same_weights(
 
 def test_targets_and_streams_do_not_go_together(run: Callable[..., Run], broken: str) -> None:
     with pytest.raises(ConfigError, match=r"^data.targets names each image by its number"):
-        training_images(run(*settings(broken, 0.1), "data.stream=true", "data.targets=t").config.data, 32)
+        training_images(run(*settings(broken, 0.1), "data.stream=true", "data.targets=t").config.data, Framing(32))

@@ -64,6 +64,7 @@ def loaded(model: str, **settings: Any) -> CLIP:
 @pytest.mark.parametrize("family", TAKEN)
 def test_an_image_file_has_open_clips_embedding_and_logits(family: str, hub: Any, jpeg: bytes) -> None:
     clip, name = loaded(hub(family)), hub(family)
+    theirs: Any
     theirs, _, preprocess = open_clip.create_model_and_transforms(name)  # pyright: ignore[reportGeneralTypeIssues]
     theirs.eval()
     x = framing_of(clip.image).pixels(decode_image(jpeg))[None]

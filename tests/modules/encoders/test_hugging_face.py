@@ -1,3 +1,4 @@
+# pyright: reportMissingImports=false
 """Text towers and tokenizers of Hugging Face's library, where it is installed (the extra ``transformers``)."""
 
 from __future__ import annotations
@@ -31,10 +32,8 @@ def write_tokenizer(folder: Path) -> None:
 
     words = ["<s>", "<pad>", "</s>", "<unk>", "a", "photo", "of", "cat", "two", "."]
     model = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
-    model.pre_tokenizer = Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
-    model.post_processor = TemplateProcessing(  # pyright: ignore[reportAttributeAccessIssue]
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
+    model.pre_tokenizer = Whitespace()
+    model.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
     special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     PreTrainedTokenizerFast(tokenizer_object=model, **special).save_pretrained(folder)
 
