@@ -119,7 +119,8 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
     faults += [f"{s} is empty; an evaluation needs at least one" for s in ("tasks", "defenses") if not tree[s]]
     if tree["views"] and not tree["attacks"]:
         faults.append("attacks is empty; name at least one, or say views=[] too, for clean accuracy alone")
-    if tree["attacks"] and not tree["views"]:
+    defended = any((node or {}).get("name", name) != "none" for name, node in (tree["defenses"] or {}).items())
+    if tree["attacks"] and not tree["views"] and defended:  # a bare encoder is attacked by itself
         faults.append("views is empty, so that no attack runs; name some, or say attacks={} for clean accuracy alone")
     for name, node in tree["attacks"].items():
         strange = [view for view in (node or {}).get("views", []) if view not in get_args(ViewName)]

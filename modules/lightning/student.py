@@ -17,7 +17,7 @@ def keep_fewer_activations(encoder: ImageEncoder) -> None:
         ValueError: the architecture cannot.
     """
     kinds = {type(module).__name__ for module in encoder.modules()}
-    if "CustomTransformer" in kinds:  # open_clip 3.3 hands its custom blocks more than they take
+    if "CustomResidualAttentionBlock" in kinds:  # open_clip 3.3 hands its custom blocks more than they take
         raise ValueError("trainer.checkpointing: open_clip cannot compute custom blocks anew; leave it out")
     towers = [tower for tower in encoder.children() if hasattr(tower, "set_grad_checkpointing")]
     for tower in towers:

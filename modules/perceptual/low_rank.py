@@ -158,6 +158,10 @@ def add_low_rank(tower: nn.Module, *, rank: int = 16, alpha: float = 0.5, dropou
     Raises:
         ValueError: the tower has neither.
     """
+    if dropout and any("Window" in type(layer).__name__ for layer in tower.modules()):
+        raise ValueError(
+            "this tower's attention works on windows of images, for which LoRA drops nothing out; say dropout=0"
+        )
     tower.requires_grad_(False)
     settings: dict[str, Any] = {"rank": rank, "alpha": alpha, "dropout": dropout}
     layers = list(tower.named_modules())

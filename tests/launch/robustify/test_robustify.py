@@ -76,7 +76,7 @@ def test_a_part_that_ends_early_is_not_done_and_the_next_ones_wait(tmp_path: Pat
 def test_a_base_becomes_a_model_a_card_and_a_page_however_often_it_is_killed(tmp_path: Path) -> None:
     out = tmp_path / "out"
     said = killed_once(out, "training/checkpoints/step=*.ckpt")
-    assert re.search(r"# cost: \S+ FLOPs", said) and "measured on this CPU" in " ".join(said.split())
+    assert re.search(r"# cost: \S+ FLOPs", said) and "measured on this CPU" in " ".join(said.replace("│", " ").split())
     assert (out / "scorecard-base" / "done").is_file() and not (out / "training" / "done").is_file()
     base = (out / "scorecard-base" / "scorecard.json").stat().st_mtime_ns
     said = killed_once(out, "scorecard/config.yaml")
