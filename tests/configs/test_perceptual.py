@@ -36,7 +36,7 @@ def test_steps_are_epochs_of_nights() -> None:
 def test_all_faults_are_told_together() -> None:
     told = faults("method.hiden=3", "margin=0", "attack.name=pgd", "data.batch_size=0", "optimizer.lr=-1")
     assert len(told) == 5
-    for part in ("'hiden' not in", "margin is 0", "threat is missing", "data.batch_size is 0", "lr=-1"):
+    for part in ("unknown key 'hiden'", "margin is 0", "threat is missing", "data.batch_size is 0", "lr=-1"):
         assert any(part in line for line in told), part
 
 

@@ -77,7 +77,7 @@ def test_pictures_of_any_size_and_mode_have_distances_and_a_table_is_symmetric(r
         (["distance", "a.png", "b.png", "--defense", "ttx"], "unknown defense 'ttx'"),
         (
             ["distance", "a.png", "b.png", "--defense", "{name"],
-            "--defense {name: it cannot be read; put texts in quotes",
+            "--defense {name is no defence",
         ),
         (["distance", "a.png", "b.png", "--checkpoint", "missing.safetensors"], "no checkpoint at missing.safetensors"),
         (["invert", "tiny"], "nothing to look for"),
