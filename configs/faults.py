@@ -128,7 +128,7 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
             f"attacks.{name}.views: unknown view {view!r}; choose of: {', '.join(get_args(ViewName))}"
             for view in strange
         ]
-        said = component(node, name, without=tuple(ATTACK_ROUTING))
+        said = component(node, name, without=ATTACK_ROUTING)
         faults += family_faults(ATTACKS, f"attacks.{name}", said, threat=threat)
     offered = probe_offer() if tree["defenses"] else {}
     for name, node in tree["defenses"].items():

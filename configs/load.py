@@ -190,6 +190,16 @@ def to_yaml(config: Any) -> str:
     return dump_yaml(plain(config))
 
 
+def read_saved(file: Path, schema: type) -> dict[str, Any]:
+    """Return the plain values of a saved config, with the defaults of keys that an older version did not know.
+
+    Raises:
+        OmegaConfBaseException, ValueError: it is no such config.
+    """
+    merged = OmegaConf.merge(OmegaConf.structured(schema), read_values(schema, read_yaml(file))[0])
+    return cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
+
+
 def same_config(file: Path, config: Any, *, but: Sequence[str] = ()) -> bool:
     """Whether the config in a file is this one; keys that an older version did not know have their defaults there.
 
@@ -199,9 +209,7 @@ def same_config(file: Path, config: Any, *, but: Sequence[str] = ()) -> bool:
         but: keys such as ``trainer.devices`` that may differ.
     """
     try:
-        saved = read_yaml(file)
-        merged = OmegaConf.merge(OmegaConf.structured(type(config)), read_values(type(config), saved)[0])
-        both = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True)), plain(config)
+        both = read_saved(file, type(config)), plain(config)
         for key in but:
             node, _, leaf = key.partition(".")
             for tree in both:

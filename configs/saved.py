@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from configs.family import leaves
-from configs.load import plain
-from configs.yaml_file import read_yaml
+from configs.load import plain, read_saved
 
 _SHOWN = 4
 
@@ -28,8 +26,7 @@ def describe_changes(file: Path, config: Any, *, but: Sequence[str] = ()) -> str
         The first few changes, and how many there are beyond; empty where none can be told.
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(type(config)), read_yaml(file))
-        saved = cast(dict[str, Any], OmegaConf.to_container(merged, resolve=True))
+        saved = read_saved(file, type(config))
     except (OmegaConfBaseException, ValueError):
         return ""
     before, now = ({".".join(path): value for path, value in leaves(tree)} for tree in (saved, plain(config)))

@@ -71,7 +71,8 @@ def _read_back(folder: Path, subject: Exported) -> None:
     again = load_clip(f"local-dir:{folder}").image.to(device)
     with torch.no_grad(), noise.samples(torch.arange(2), seed=0):
         x = noise.uniform(torch.zeros(2, 1), "export", (3, image.image_size, image.image_size)).to(device)
-        far = (again.freeze().encode_image(x) - image.encode_image(x)).norm() / image.encode_image(x).norm()
+        z = image.encode_image(x)
+        far = (again.freeze().encode_image(x) - z).norm() / z.norm()
     if not far < _ROUNDING or again.image_size != image.image_size:
         raise ValueError(f"open_clip reads another encoder from what was written of {subject.source}; nothing was kept")
 

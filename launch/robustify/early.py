@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from configs.schema import FinetuneConfig
 from data.catalog import locate
 from data.folder_images import holds_images, list_folder
+from data.home import at_home
 from train.datamodules import reading_of
 
 
@@ -20,7 +19,7 @@ def data_faults(config: FinetuneConfig) -> list[str]:
     try:
         shards, split = config.data.shards, config.data.split
         if holds_images(shards, split):
-            classes, lacking = list_folder(Path(shards).expanduser(), split).classes, f"no class folders in {shards}"
+            classes, lacking = list_folder(at_home(shards), split).classes, f"no class folders in {shards}"
         else:
             found = locate(shards, split, reading_of(config.data).shard_cache())
             classes, lacking = found.classes, f"no classnames.txt beside {found.urls[0]}"
