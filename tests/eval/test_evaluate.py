@@ -125,7 +125,7 @@ def test_the_config_that_is_left_gives_the_same_evaluation(judged: Path, tmp_pat
 
 def test_started_again_it_reads_what_is_finished(changed: Path, judged: Path) -> None:
     before = (judged / "results.jsonl").read_text()
-    evaluate_checkpoint(config(f"model.checkpoint={changed}", "encoder=Changed"), judged)
+    evaluate_checkpoint(config(f"model.checkpoint={changed}", "encoder=Changed"), judged, command="robustclip evaluate")
     assert (judged / "results.jsonl").read_text() == before  # to the last digit of the seconds
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from eval.measures import mean_of, measured_rows
@@ -46,7 +48,7 @@ def test_measures_survive_writing_joining_and_choosing() -> None:
 
 
 def test_numbers_and_keys_that_differ_in_number_are_refused() -> None:
-    content = FOUND.to_json()
+    content = json.loads(json.dumps(FOUND.to_json()))
     content["cells"][str(CLEAN)]["measures"]["precision"].pop()
     with pytest.raises(ValueError, match="differ in number"):
         Outcomes.from_json(content)
