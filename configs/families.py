@@ -7,10 +7,13 @@ from modules.attacks.apgd import APGD
 from modules.attacks.auto import AutoAttack
 from modules.attacks.base import Attack
 from modules.attacks.cw import CW
+from modules.attacks.ddn import DDN
 from modules.attacks.embedding import EmbeddingAttack
 from modules.attacks.fab import FAB
 from modules.attacks.hard_label import RayS
+from modules.attacks.jump import Jump
 from modules.attacks.pgd import PGD
+from modules.attacks.random_points import RandomPoints
 from modules.attacks.square import Square
 from modules.defenses.anti_adversary import AntiAdversary
 from modules.defenses.base import Defense, Undefended
@@ -42,8 +45,11 @@ ATTACKS: Family[Attack] = Family(
         "apgd": APGD,
         "autoattack": AutoAttack,
         "cw": CW,
+        "ddn": DDN,
         "embedding": EmbeddingAttack,
         "fab": FAB,
+        "jump": Jump,
+        "noise": RandomPoints,
         "pgd": PGD,
         "rays": RayS,
         "square": Square,

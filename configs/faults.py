@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from functools import cache
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -18,13 +18,14 @@ from configs.heads import head_faults
 from configs.inversions import inversion_faults
 from configs.names import name_faults
 from configs.protocol import protocol_faults
-from configs.schema import EvaluateConfig, ViewName
+from configs.schema import EvaluateConfig
 from configs.strategies import device_faults, spike_faults, strategy_faults
 from configs.targets import target_faults
 from configs.tasks import task_faults
 from configs.trackers import tracker_faults
 from modules.encoders.base import ImageEncoder
 from modules.perturb.threat import Threat
+from modules.views import View
 
 _PROBE_DIM = 8
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")  # weights stay whole: every checkpoint is judged at full precision
@@ -123,11 +124,8 @@ def _evaluate_faults(tree: Any, missing: set[str]) -> list[str]:
     if tree["attacks"] and not tree["views"] and defended:  # a bare encoder is attacked by itself
         faults.append("views is empty, so that no attack runs; name some, or say attacks={} for clean accuracy alone")
     for name, node in tree["attacks"].items():
-        strange = [view for view in (node or {}).get("views", []) if view not in get_args(ViewName)]
-        faults += [
-            f"attacks.{name}.views: unknown view {view!r}; choose of: {', '.join(get_args(ViewName))}"
-            for view in strange
-        ]
+        strange = [view for view in (node or {}).get("views", []) if view not in View.__members__]
+        faults += [f"attacks.{name}.views: unknown view {view!r}; choose of: {', '.join(View)}" for view in strange]
         said = component(node, name, without=ATTACK_ROUTING)
         faults += family_faults(ATTACKS, f"attacks.{name}", said, threat=threat)
     offered = probe_offer() if tree["defenses"] else {}

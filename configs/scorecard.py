@@ -16,6 +16,7 @@ SAME = (
     "eot_draws",
     "score_draws",
     "cascade",
+    "rechecks",
     "stop_width",
     "prior",
     "allow_mismatch",

@@ -125,6 +125,10 @@ class Answers:
                 raise ValueError(f"returned logits {list(logits.shape)} that are not {expected} finite numbers")
         return logits
 
+    def forget(self, encoder: ImageEncoder) -> None:
+        """Drop the question put together for an encoder that is not asked again."""
+        self._questions.pop(id(encoder.encoder if isinstance(encoder, Undefended) else encoder), None)
+
     @torch.no_grad()
     def measures(self, defense: ImageEncoder, batch: ImageBatch, x: Tensor) -> Measures:
         """Further numbers of each image, in the first draw on which the defence is scored."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.files import ConfigError, write_atomically
+from eval.remedies import remedy_of
 
 FILE = "scorecard.json"
 
@@ -28,6 +29,11 @@ class Doubt:
     name: str
     severity: Severity
     text: str
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it; empty for a name that this version does not know."""
+        return remedy_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -89,12 +95,14 @@ class Curve:
         attack: name.
         view: whose gradient was followed.
         points: (x, accuracy there), x growing.
+        whole: of a curve over eps, its last ball is so large that any image can become one of another class.
     """
 
     over: Over
     attack: str
     view: str
     points: list[tuple[float, Share]]
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,6 +166,7 @@ class Card:
         mean_draw: for a random defence, the accuracy of the mean draw under the same images.
         majority: for a random defence, the accuracy of the majority over draws.
         artefact: a label of behaviour that is kept only to reproduce a release.
+        unchecked: checks that could not be made, and why, a sentence each.
         notes: in words: what was set, grown, replaced, or stopped early.
         command: that reproduces it.
         config: hash of the evaluation.
@@ -186,6 +195,7 @@ class Card:
     majority: Share | None = None
     artefact: str = ""
     cascade: str = "none"
+    unchecked: list[str] = field(default_factory=list)
     notes: list[dict[str, str]] = field(default_factory=list)
     command: str = ""
     config: str = ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from eval.outcomes import Cell
 from eval.plan import Plan
 from eval.tasks.base import Task
+from modules.attacks.base import Attack
 from modules.defenses.base import Defense, Undefended, View
 
 ORIGINAL = "original"  # a view of tasks: the encoder before its fine-tuning, which knows nothing of the judged one
@@ -27,8 +28,8 @@ def cells_of(plan: Plan, task: Task, name: str, defense: Defense) -> Iterator[Ce
         if view is View.gate and task.images > 1:
             continue  # a gate looks at one image
         for attack, planned in plan.attacks.items():
-            if (view is View.query) != planned.attack.gradient_free:
-                continue  # a gradient is of no use to who only asks, and the other way round
+            if not _fits(view, planned.attack):
+                continue
             wanted = planned.views if planned.attack.gradient_free else planned.views | _own(defense)
             if view in wanted:
                 yield Cell(name, attack, view.value, eps)
@@ -37,6 +38,13 @@ def cells_of(plan: Plan, task: Task, name: str, defense: Defense) -> Iterator[Ce
         yield from (Cell(name, attack, ORIGINAL, eps) for attack in gradient)
     if name in curve.defenses:
         yield from (Cell(name, curve.attack, View.adaptive.value, radius) for radius in curve.eps if radius != eps)
+
+
+def _fits(view: View, attack: Attack) -> bool:
+    """A gradient is of no use to who only asks, answers are of none to a control, and the other way round."""
+    if attack.blind or view is View.control:
+        return attack.blind and view is View.control
+    return attack.gradient_free == view.gradient_free
 
 
 def _own(defense: Defense) -> frozenset[View]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from eval.stats import Estimate, McNemar, mcnemar, paired_bootstrap
+from eval.stats import Estimate, McNemar, mcnemar, paired_difference
 
 ALPHA = 0.05
 
@@ -18,7 +18,7 @@ class Comparison:
         n: images.
         first: accuracy of the first, 0..1.
         second: accuracy of the second.
-        difference: first minus second, with a bootstrap interval of 95 %.
+        difference: first minus second, with its score interval of 95 %.
         test: the exact McNemar test of the images on which the two differ.
     """
 
@@ -56,16 +56,12 @@ class Comparison:
         )
 
 
-def compare(
-    first: Mapping[str, bool], second: Mapping[str, bool], *, resamples: int = 10_000, seed: int = 0
-) -> Comparison:
-    """What the images say about two classifiers; neither their order nor the mappings' matters to the test.
+def compare(first: Mapping[str, bool], second: Mapping[str, bool]) -> Comparison:
+    """What the images say about two classifiers; neither their order nor the mappings' matters.
 
     Args:
         first: image id -> right or wrong.
         second: the same ids -> right or wrong.
-        resamples: of the bootstrap interval.
-        seed: of the bootstrap.
 
     Raises:
         ValueError: no images, or not the same ones.
@@ -86,6 +82,6 @@ def compare(
         n=len(a),
         first=sum(a) / len(a),
         second=sum(b) / len(b),
-        difference=paired_bootstrap(a, b, resamples=resamples, seed=seed, alpha=ALPHA),
+        difference=paired_difference(a, b, alpha=ALPHA),
         test=mcnemar(a, b),
     )

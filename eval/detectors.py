@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 from eval.detection import AT_FPR, AUC, FALSE_ALARMS, RATE, REFUSING, rate_at
 from eval.results import WORST, Result
 from eval.tables import Threat, final_steps, main_threats, percent, plain, threat_name
+from modules.views import Trait, View, is_view
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-PAST = ("transfer",)  # views that do not look at the defence
-KNOWING = ("gate",)  # views that keep the gate shut
 TOLD = "5"  # the false-positive rate in percent that words and tables tell of
 
 
@@ -67,9 +66,10 @@ class Detector:
         """Detectors with an equal threat belong into one table."""
         return self.task, self.dataset, self.norm, self.eps
 
-    def lowest(self, value: Callable[[Line], Result | None], views: Sequence[str] = ()) -> Line | None:
-        """The line with the smallest of a column, of some views or of all; None where nothing was measured."""
-        there = [(found.value, line) for line in self.lines if (found := value(line)) and _among(line.view, views)]
+    def lowest(self, value: Callable[[Line], Result | None], trait: Trait | None = None) -> Line | None:
+        """The line with the smallest of a column, of views with a trait or of all; None where nothing was measured."""
+        lines = [line for line in self.lines if trait is None or is_view(line.view, trait)]
+        there = [(found.value, line) for line in lines if (found := value(line))]
         return min(there, key=lambda pair: pair[0])[1] if there else None
 
     @property
@@ -78,11 +78,7 @@ class Detector:
         measured = [line.auc for line in self.lines if line.auc]
         if any(row.artefact for row in measured):
             return f"artefact: {next(row.artefact for row in measured if row.artefact)}"
-        return "" if any(line.view in KNOWING and line.auc for line in self.lines) else "nobody kept the gate shut"
-
-
-def _among(view: str, views: Sequence[str]) -> bool:
-    return not views or view in views
+        return "" if any(line.view == View.gate and line.auc for line in self.lines) else "nobody kept the gate shut"
 
 
 def detectors(rows: Sequence[Result]) -> list[Detector]:
@@ -132,7 +128,7 @@ def without_detection(rows: Iterable[Result]) -> list[Result]:
 
 def in_words(detector: Detector) -> list[str]:
     """What the gate detects past itself, what in the worst case, and what refusing the flagged leaves."""
-    worst, past = detector.lowest(lambda line: line.auc), detector.lowest(lambda line: line.auc, PAST)
+    worst, past = detector.lowest(lambda line: line.auc), detector.lowest(lambda line: line.auc, "past")
     sentences = []
     if past and past.auc and past is not worst:
         sentences.append(f"Images attacked past the gate are told from clean ones with an AUC of {_area(past.auc)}.")

@@ -24,7 +24,6 @@ from modules.perturb.threat import per_image
 IMAGES = 16  # more tell little more, and some defences take seconds each
 DIRECTIONS = 8
 DISTANCES = (1 / 255, 0.25 / 255)  # how far a difference steps: curvature spoils the first, rounding the second
-WITHOUT_GRADIENT = (View.transfer, View.query)  # nobody looks through the defence
 TINY = 1e-30
 
 
@@ -46,7 +45,7 @@ def measure(judge: Judge, name: str, batch: ImageBatch) -> list[Health]:
     few = first_images(batch, defense)
     with frozen(defense), judge.named(few, ATTACK_DRAW), blamed(f"the gradient of {name}"):
         bare = gradient(judge, Route((undefended(defense),)), few)
-        ways = {view: route(view, defense) for view in defense.views() if view not in WITHOUT_GRADIENT}
+        ways = {view: route(view, defense) for view in defense.views() if not (view.past or view.gradient_free)}
         found = {view: gradient(judge, way, few, draws_of(judge, name, way)) for view, way in ways.items()}
         inner = _off_the_border(few)
         differences = _differences(judge, defense, inner)

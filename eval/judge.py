@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from data.batches import ImageBatch
+from eval.adapting import SAID
 from eval.answers import ATTACK_DRAW, Answers, blamed
 from eval.calibration import cuts_of, set_gates
 from eval.cells import ORIGINAL, cells_of
@@ -19,13 +20,18 @@ from eval.outcomes import CLEAN, Cell, Outcomes
 from eval.plan import Plan
 from eval.prior_origin import qualifier
 from eval.progress import Ticker
+from eval.rechecks import Rechecks
 from eval.rows import Rows, Subject
 from eval.showing import shown
 from eval.tasks.base import Task
 from modules.attacks.base import Attack, Classifier, Search
+from modules.attacks.jump import Jump
 from modules.defenses.base import Undefended, View
-from modules.defenses.routes import Route, route
+from modules.defenses.routes import Route, routes
 from modules.encoders.base import ImageEncoder
+from modules.views import is_view
+
+GUIDES = 128  # images among which the surest of each class are looked for
 
 Adversarial = dict[Cell, Tensor]
 
@@ -54,7 +60,9 @@ class Judge(Answers):
         self.original = plan.original and task.around(plan.original)
         self.defenses = {name: plan.defend(name, encoder, task) for name in plan.config.defenses}
         self._draws: dict[str, int] = {}
+        self._surest: dict[str, Tensor] = {}
         self.notes += set_gates(self, self.defenses, subject.encoder)
+        self.rechecks = Rechecks(self)
         self.cells = list(dict.fromkeys(c for n, d in self.defenses.items() for c in cells_of(plan, task, n, d)))
         self._shared = any(cell.view == View.transfer for cell in self.cells)
         for cell in self.cells:  # galleries are embedded here, where each has a progress bar of its own
@@ -66,9 +74,16 @@ class Judge(Answers):
         text = qualifier(self.encoder, self.plan, self.task, self.subject.fingerprint) if names else ""
         if text:
             self.notes.append({"title": f"{self.subject.encoder}: a prior of another encoder", "text": f"{text}."})
-        told = self.task.qualifiers
+        told = [*self.task.qualifiers, *self._adapting()]
         whole = {name: [*told, *([text] if name in names else [])] for name in self.plan.config.defenses}
         return {name: "; ".join(filter(None, parts)) for name, parts in whole.items() if any(parts)}
+
+    def _adapting(self) -> list[str]:
+        """How a model that adapts at test time is evaluated."""
+        said = SAID.get(getattr(self.encoder, "adapts", ""))
+        if said:
+            self.notes.append({"title": f"{self.subject.encoder} adapts", "text": f"It {said}."})
+        return [said] if said else []
 
     def work_of(self, images: int) -> int:
         """Progress units of so many images."""
@@ -105,6 +120,8 @@ class Judge(Answers):
                 part.draws[cell] = self._cumulated(cell, self.right(self.defenses[cell.defense], batch, x), part)
                 if (scores := self.scores(self.defenses[cell.defense], batch, x)) is not None:
                     part.scores[cell] = scores
+                if again := self.rechecks.of(cell, batch, x):
+                    part.rechecks[cell] = again
                 if measures := self.measures(self.defenses[cell.defense], batch, x):
                     part.measures[cell] = measures
                 part.seconds[cell], part.notes[cell] = time.perf_counter() - begin, notes
@@ -118,14 +135,17 @@ class Judge(Answers):
         cascade = self.plan.config.cascade
         if cascade == "none" or self.defenses[cell.defense].rejects:
             return []  # who was refused has not fallen: whether an image was is no outcome
+        if cell.view == View.control:
+            return []  # noise is shown for itself, on every image
         own = [c for c in part.draws if (c.defense, c.eps) == (cell.defense, cell.eps) and c.attack != CLEAN]
+        own = [c for c in own if c.view != View.control]
         everything = cascade == "all" or cell.view == View.query
         return [Cell(cell.defense), *(c for c in own if everything or c.view == cell.view)]
 
     def _cumulated(self, cell: Cell, right: list[list[bool]], part: Outcomes) -> list[list[bool]]:
         if cell.attack == CLEAN or not self._before(cell, part):
             return right
-        earlier = part.per_draw(self._before(cell, part))
+        earlier = part.per_draw(self._before(cell, part), rechecks=())
         return [[a and b for a, b in zip(*flags, strict=True)] for flags in zip(right, earlier, strict=True)]
 
     def _attack(
@@ -147,8 +167,12 @@ class Judge(Answers):
             return x_adv, []
         few = batch if standing.all() else batch.select(standing)
         known = [x[standing.to(self.device)] for x in known]
-        compact = not defense.random and not whole
-        x_adv[standing.to(self.device)], notes = self._run(route(view, defense), attack, few, cell, compact, known)
+        compact = not defense.random and not whole and not attack.blind
+        notes: list[str] = []
+        for way in routes(view, defense):  # each goes on from what the last one found
+            found, said = self._run(way, attack, few, cell, compact, known)
+            known, notes = [*known, found], notes + [note for note in said if note not in notes]
+        x_adv[standing.to(self.device)] = known[-1]
         return x_adv, notes
 
     def _base_of(self, cell: Cell) -> ImageEncoder | None:
@@ -168,8 +192,8 @@ class Judge(Answers):
     def _candidates(self, cell: Cell, batch: ImageBatch, static: dict[str, Tensor]) -> list[Tensor]:
         """What the same attack found on the bare encoder: where an attack through the defence may go on from."""
         moved = Cell(cell.defense, cell.attack, View.transfer.value, cell.eps)
-        if moved not in self.cells or cell.view in (View.query, View.released):
-            return []  # a release is shown as it is
+        if moved not in self.cells or not is_view(cell.view, "through"):
+            return []  # e.g. a release is shown as it is
         return [self._attack(moved, batch, static, Outcomes(keys=list(batch.key)))[0]]
 
     def _standing(self, cell: Cell, part: Outcomes) -> list[bool]:
@@ -177,8 +201,8 @@ class Judge(Answers):
         if not (before := self._before(cell, part)):
             return [True] * len(part.keys)
         if self.plan.config.cascade == "all":
-            return part.robust(before)
-        return [any(flags) for flags in zip(*part.per_draw(before), strict=True)]
+            return part.robust(before, rechecks=())
+        return [any(flags) for flags in zip(*part.per_draw(before, rechecks=()), strict=True)]
 
     def _run(
         self,
@@ -207,12 +231,28 @@ class Judge(Answers):
                 judge=None if exact else question.classifier(asked, batch),
                 penalty=way.penalty,
                 refused=way.refused,
+                guides=self._guides(cell) if isinstance(attack, Jump) else None,
+                snap=attack.threat.rounded if cell.view == View.parts else None,
                 candidates=candidates,
             )
             x_adv = attack.on(search)
         if not attack.threat.contains(batch.x, x_adv).all():  # also under python -O
             raise AssertionError("an attack left its ball or the box")
         return x_adv, [*(f"{cell.attack} {change}" for change in changes), *search.notes]
+
+    def _guides(self, cell: Cell) -> Tensor:
+        """[K, C, H, W] of the first images the one that is surest taken for each class; NaN where none is."""
+        if cell.defense not in self._surest:
+            asked = self._asked(cell)
+            batch = next(self.task.whole_batches(GUIDES)).to(self.device)
+            with torch.no_grad(), self.named(batch, ATTACK_DRAW), blamed(cell.defense):
+                logits = self.question(asked).classifier(asked, batch)(batch.x).float()
+            guides = torch.full((logits.shape[1], *batch.x.shape[1:]), torch.nan, device=batch.x.device)
+            top = logits.topk(2, dim=1).values
+            for row in (top[:, 0] - top[:, 1]).argsort():  # the surest last
+                guides[logits[row].argmax()] = batch.x[row]
+            self._surest[cell.defense] = guides
+        return self._surest[cell.defense]
 
     def _target(self, look: ImageEncoder, asked: ImageEncoder, batch: ImageBatch) -> Classifier:
         """What an attacker ascends who looks through ``look`` at the question put to ``asked``."""
@@ -248,4 +288,5 @@ class Judge(Answers):
             resolution=self.task.resolution,
             prompts=self.task.prompts,
             protocol=config.protocol or self.task.protocol,
+            classes=len(self.task.classes),
         )

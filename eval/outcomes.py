@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Outcomes:
         notes: for each cell, what its attack had to do otherwise than told.
         scores: for each cell of a defence with a gate, how far each image opens it; None where the attack left the
             image as it was.
+        rechecks: for each cell whose points were looked at again (``eval.rechecks``), what came of it, as in ``draws``,
+            by the way of looking; the worse counts.
         measures: for each cell of a task that has any, further numbers of each image by metric, in the first draw;
             None where an image has none.
     """
@@ -54,15 +56,17 @@ class Outcomes:
     seconds: dict[Cell, float] = field(default_factory=dict)
     notes: dict[Cell, list[str]] = field(default_factory=dict)
     scores: dict[Cell, list[float | None]] = field(default_factory=dict)
+    rechecks: dict[Cell, dict[str, list[list[bool]]]] = field(default_factory=dict)
     measures: dict[Cell, dict[str, list[float | None]]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which ``from_json`` restores this."""
         cells = {
             str(cell): {
-                "correct": ["".join("01"[ok] for ok in flags) for flags in draws],
+                "correct": [_digits(flags) for flags in draws],
                 "seconds": self.seconds[cell],
                 "notes": self.notes.get(cell, []),
+                **({"rechecks": _named_digits(self.rechecks[cell])} if cell in self.rechecks else {}),
                 **({"scores": self.scores[cell]} if cell in self.scores else {}),
                 **({"measures": self.measures[cell]} if cell in self.measures else {}),
             }
@@ -80,15 +84,20 @@ class Outcomes:
         found = cls(keys=[str(key) for key in content["keys"]])
         for text, value in content["cells"].items():
             cell = Cell.parse(text)
-            found.draws[cell] = [[{"0": False, "1": True}[flag] for flag in flags] for flags in value["correct"]]
+            found.draws[cell] = [_flags(flags) for flags in value["correct"]]
             found.seconds[cell] = float(value["seconds"])
             found.notes[cell] = [str(note) for note in value["notes"]]
             if "scores" in value:
                 found.scores[cell] = _numbers(value["scores"])
+            if "rechecks" in value:
+                found.rechecks[cell] = {
+                    str(name): [_flags(flags) for flags in draws] for name, draws in value["rechecks"].items()
+                }
             if "measures" in value:
                 found.measures[cell] = {str(name): _numbers(numbers) for name, numbers in value["measures"].items()}
         lengths = {len(flags) for draws in found.draws.values() for flags in draws}
         lengths |= {len(scores) for scores in found.scores.values()}
+        lengths |= {len(f) for checked in found.rechecks.values() for draws in checked.values() for f in draws}
         lengths |= {len(numbers) for measured in found.measures.values() for numbers in measured.values()}
         if lengths - {len(found.keys)}:
             raise ValueError("flags or scores and keys differ in number")
@@ -113,6 +122,11 @@ class Outcomes:
             said += [note for note in other.notes.get(cell, []) if note not in said]
         for cell, scores in other.scores.items():
             self.scores.setdefault(cell, []).extend(scores)
+        for cell, checked in other.rechecks.items():
+            seen = self.rechecks.setdefault(cell, {name: [[] for _ in draws] for name, draws in checked.items()})
+            for name, draws in checked.items():
+                for flags, more in zip(seen[name], draws, strict=True):
+                    flags.extend(more)
         for cell, measured in other.measures.items():
             known = self.measures.setdefault(cell, {name: [] for name in measured})
             for name, numbers in measured.items():
@@ -123,20 +137,26 @@ class Outcomes:
         cells = [cell for cell in cells if cell in self.draws]
         self.draws = {cell: self.draws[cell] for cell in cells}
         self.scores = {cell: self.scores[cell] for cell in cells if cell in self.scores}
+        self.rechecks = {cell: self.rechecks[cell] for cell in cells if cell in self.rechecks}
         self.measures = {cell: self.measures[cell] for cell in cells if cell in self.measures}
 
-    def per_draw(self, cells: Iterable[Cell]) -> list[list[bool]]:
-        """For each draw one flag per image: right on the clean image and in every one of ``cells`` (one defence's)."""
-        cells = list(cells)
-        together = [Cell(cells[0].defense), *cells]
-        return [
-            [all(flags) for flags in zip(*draw, strict=True)]
-            for draw in zip(*(self.draws[cell] for cell in together), strict=True)
-        ]
+    def per_draw(self, cells: Iterable[Cell], rechecks: Collection[str] | None = None) -> list[list[bool]]:
+        """For each draw one flag per image: right on the clean image and in every one of ``cells`` (one defence's).
 
-    def robust(self, cells: Iterable[Cell]) -> list[bool]:
-        """One flag per image: right on the clean image and in every one of ``cells``, in every draw."""
-        return [all(flags) for flags in zip(*self.per_draw(cells), strict=True)]
+        Args:
+            cells: at least one.
+            rechecks: the ways of looking at their points again that count; None counts all.
+        """
+        cells = list(cells)
+        together = [self.draws[cell] for cell in [Cell(cells[0].defense), *cells]]
+        for cell in cells:
+            again = self.rechecks.get(cell, {})
+            together += [again[name] for name in again if rechecks is None or name in rechecks]
+        return [[all(flags) for flags in zip(*draw, strict=True)] for draw in zip(*together, strict=True)]
+
+    def robust(self, cells: Iterable[Cell], rechecks: Collection[str] | None = None) -> list[bool]:
+        """One flag per image: right on the clean image and in every one of ``cells``, in every draw (``per_draw``)."""
+        return [all(flags) for flags in zip(*self.per_draw(cells, rechecks), strict=True)]
 
     def select(self, order: Iterable[int]) -> Outcomes:
         """The outcomes of some images, in the order given."""
@@ -147,6 +167,10 @@ class Outcomes:
             seconds=dict(self.seconds),
             notes=dict(self.notes),
             scores={cell: [scores[i] for i in order] for cell, scores in self.scores.items()},
+            rechecks={
+                cell: {name: [[flags[i] for i in order] for flags in draws] for name, draws in checked.items()}
+                for cell, checked in self.rechecks.items()
+            },
             measures={
                 cell: {name: [numbers[i] for i in order] for name, numbers in measured.items()}
                 for cell, measured in self.measures.items()
@@ -190,6 +214,18 @@ def read_header(path: Path) -> dict[str, Any]:
     if digest != _digest(content):
         raise _damaged(path, "its checksum does not fit")
     return content
+
+
+def _digits(flags: Iterable[bool]) -> str:
+    return "".join("01"[ok] for ok in flags)
+
+
+def _named_digits(checked: Mapping[str, list[list[bool]]]) -> dict[str, list[str]]:
+    return {name: [_digits(flags) for flags in draws] for name, draws in checked.items()}
+
+
+def _flags(digits: str) -> list[bool]:
+    return [{"0": False, "1": True}[digit] for digit in digits]
 
 
 def _numbers(values: Iterable[Any]) -> list[float | None]:

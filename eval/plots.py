@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eval.pages.svg import INK, MUTED, SERIES, draw_svg
 from eval.results import WORST, Result
 from eval.tables import CLEAN, ROBUST, HeadlineRow, Threat
+from modules.views import View
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,44 +30,49 @@ class Series:
     dash: int = 0
 
 
-def dumbbell(rows: Sequence[HeadlineRow], name: str) -> str:
-    """Per encoder and defence: the transfer number, the adaptive one, and what lies between."""
-    rows = [r for r in rows if r.transfer or r.adaptive]
+def forest(rows: Sequence[HeadlineRow], name: str) -> str:
+    """Per encoder and defense, from the top: the worst case, the adaptive and the transfer number, with intervals."""
+    rows = [r for r in rows if any(_estimates(r))]
 
     def draw(ax: Axes) -> None:
         for y, row in enumerate(rows):
-            ends = [100 * r.value for r in (row.transfer, row.adaptive) if r]
-            ax.plot(ends, [y] * len(ends), color=MUTED, lw=2.2, alpha=0.45, zorder=1)
-            for result, colour, marker in _ends(row):
+            found = _estimates(row)
+            values = [100 * r.value for r in found if r]
+            ax.plot(values, [y] * len(values), color=MUTED, lw=2.2, alpha=0.45, zorder=1)
+            for result, (_, colour, marker), shift in zip(found, _ESTIMATES, _SHIFTS, strict=True):
+                if result is None:
+                    continue
                 face = "none" if result.artefact else colour
-                ax.scatter(
-                    [100 * result.value],
-                    [y],
-                    s=42,
-                    c=face,
-                    marker=marker,
-                    edgecolors=colour,
-                    zorder=2,
-                )
-                ax.hlines(y, 100 * result.low, 100 * result.high, colour, lw=0.9, zorder=1)
-        for colour, marker, label in (
-            (SERIES[0], "o", "transfer: past the defence"),
-            (SERIES[1], "D", "adaptive: through the defence"),
-        ):
+                ax.scatter([100 * result.value], [y + shift], s=42, c=face, marker=marker, edgecolors=colour, zorder=2)
+                ax.hlines(y + shift, 100 * result.low, 100 * result.high, colour, lw=0.9, zorder=1)
+        for label, colour, marker in _ESTIMATES:
             ax.scatter([], [], s=36, c=colour, marker=marker, label=label)
         ax.set_yticks(range(len(rows)), [_short(r.name) for r in rows], color=INK)
         ax.set(ylim=(len(rows) - 0.4, -0.6), xlim=(-2, 102), xlabel="accuracy, %")
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)
 
-    text = "; ".join(f"{r.name}: " + ", ".join(f"{c.view} {100 * c.value:.1f} %" for c, *_ in _ends(r)) for r in rows)
-    size = (6.4, 1.25 + 0.34 * len(rows))
-    return draw_svg(draw, name, f"Transfer against adaptive accuracy. {text}", size)
+    text = "; ".join(f"{r.name}: {', '.join(_in_words(r))}" for r in rows)
+    size = (6.4, 1.45 + 0.5 * len(rows))
+    return draw_svg(draw, name, f"Worst-case, adaptive and transfer accuracy. {text}", size)
 
 
-def _ends(row: HeadlineRow) -> list[tuple[Result, str, str]]:
-    ends = ((row.transfer, SERIES[0], "o"), (row.adaptive, SERIES[1], "D"))
-    return [(result, colour, marker) for result, colour, marker in ends if result]
+_ESTIMATES = (
+    ("worst case: everything that was tried", SERIES[2], "s"),
+    ("adaptive: through the defense", SERIES[1], "D"),
+    ("transfer: past the defense", SERIES[0], "o"),
+)
+_SHIFTS = (-0.24, 0.0, 0.24)
+
+
+def _estimates(row: HeadlineRow) -> tuple[Result | None, ...]:
+    return row.worst, row.adaptive, row.transfer
+
+
+def _in_words(row: HeadlineRow) -> list[str]:
+    names = ("worst case", "adaptive", "transfer")
+    shown = zip(names, _estimates(row), strict=True)
+    return [f"{name} {100 * result.value:.1f} %" for name, result in shown if result]
 
 
 def over_eps(rows: Sequence[Result], threat: Threat, steps: Mapping[Any, int], name: str) -> str:
@@ -82,7 +88,7 @@ def over_eps(rows: Sequence[Result], threat: Threat, steps: Mapping[Any, int], n
     for system in dict.fromkeys((r.encoder, r.defense) for r in here):
         mine = [r for r in here if (r.encoder, r.defense) == system]
         attacked = [r for r in mine if r.metric == ROBUST and r.norm == norm]
-        widest = _widest([r for r in attacked if r.view != "released"])
+        widest = _widest([r for r in attacked if r.view != View.released])
         if len({r.eps for r in widest}) > 1:
             lines += [*(r for r in mine if r.metric == CLEAN), *widest]
     if not lines:

@@ -24,6 +24,7 @@ from eval.pages.render import render, style, trusted
 from eval.pages.runs import Run, merged, read_runs
 from eval.pages.speed import speed_sections
 from eval.pages.training import training_section
+from eval.pages.traps import trap_sections
 from eval.results import Result, write_csv
 from eval.tables import (
     CLEAN,
@@ -49,7 +50,7 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
 
     Args:
         runs: run folders with results.jsonl (or a prior's prior.json, or a training's metrics.csv, or
-            bench.json), config.yaml and env.json; other files are optional.
+            bench.json or traps.json), config.yaml and env.json; other files are optional.
         out: folder of the report.
 
     Raises:
@@ -68,7 +69,7 @@ def build_report(runs: Sequence[Path], out: Path) -> Path:
 
 def _without_rows(run: Run) -> bool:
     """Whether a run has something to show beside rows."""
-    return bool(run.prior or run.protocol or run.speed or run.curves and not run.rows)
+    return bool(run.prior or run.protocol or run.speed or run.traps or run.curves and not run.rows)
 
 
 def rows_of(runs: Sequence[Path]) -> list[Result]:
@@ -105,6 +106,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
     notes, detection, looks = _notes(runs), detection_section(runs, rows), looks_section([run.folder for run in runs])
     beside = measured(rows)
     speed = speed_sections([(run.label, run.speed) for run in runs if run.speed])
+    traps = trap_sections([(run.label, run.traps) for run in runs if run.traps])
     cards, priors, protocols = _cards(runs), prior_sections(runs), protocol_sections(runs)
     contents = [
         ("scorecard", "Scorecard", cards),
@@ -120,6 +122,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         ("pictures", "Pictures", sheets),
         ("looks", "Looked into", looks),
         ("speed", "Speed", speed),
+        ("traps", "Traps", traps),
         ("notes", "Notes", notes),
         ("run", "What was run", True),
     ]
@@ -143,6 +146,7 @@ def _context(runs: Sequence[Run], rows: Sequence[Result]) -> dict[str, Any]:
         "sheets": sheets,
         "looks": looks,
         "speed": speed,
+        "traps": traps,
         "notes": notes,
         "runs": [_facts(run) for run in runs],
         "rest": [r for r in without_detection(rows) if r.metric not in (CLEAN, ROBUST)],
@@ -172,7 +176,7 @@ def _group(threat: Threat, found: Sequence[HeadlineRow], rows: Sequence[Result],
     return {
         **table,
         "verdicts": words.verdicts(mine),
-        "dumbbell": trusted(plots.dumbbell(mine, f"{name}-dumbbell")) if threat[2] != NO_ATTACK else "",
+        "forest": trusted(plots.forest(mine, f"{name}-forest")) if threat[2] != NO_ATTACK else "",
         "grids": [g for g in grids if g[1]],
         "words": sentences,
     }

@@ -52,6 +52,7 @@ class Rows:
         resolution: side in pixels of the images.
         prompts: hash of class names and templates.
         protocol: name and hash of the published protocol that the rows are of.
+        classes: among which an image is classified; 0 where that is not known.
     """
 
     task: str
@@ -70,6 +71,7 @@ class Rows:
     resolution: int = 0
     prompts: str = ""
     protocol: str = ""
+    classes: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, from which ``from_json`` restores this."""

@@ -19,7 +19,6 @@ from eval.pages.render import render, style, trusted
 from eval.pages.runs import read_examples
 from eval.pages.words import STAND_IN
 from eval.score_words import (
-    VIEWS,
     after_each,
     attacks_of,
     beside,
@@ -35,6 +34,7 @@ from eval.score_words import (
     views_of,
 )
 from eval.tables import percent, points, radius
+from modules.views import meaning_of
 
 VERDICTS = {
     "holds": "right under everything that was tried",
@@ -102,9 +102,7 @@ def _context(card: Card) -> dict[str, Any]:
         "marks": _marks(card),
         "sentences": [text for text in (tried(card), beside(card), hidden(card)) if text],
         "stand_in": STAND_IN if card.dataset == "digits" else "",
-        "views": [
-            (v, VIEWS.get(v.view, ""), min(v.attacks, key=lambda a, v=v: v.attacks[a], default="")) for v in views
-        ],
+        "views": [(v, meaning_of(v.view), min(v.attacks, key=lambda a, v=v: v.attacks[a], default="")) for v in views],
         "gap": gap_of(card),
         "beside": [(name, bare, _own(card, name)) for name, bare in card.static.items()],
         "draws": _draws(card),

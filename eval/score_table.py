@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eval.card import Card, Share
+from eval.card import Card, Doubt, Share
 from eval.inert import inert
 from eval.score_words import after_each, doubts_of, gap_of, name_of, reasons, threat_of, tone, tried, views_of
 from eval.tables import percent, points
@@ -26,12 +26,20 @@ def score_table(card: Card) -> Group:
     parts: list[Table | Text] = [_head(card), Text(tried(card), style="dim"), _views(card)]
     if card.artefact:
         parts.append(Text.assemble(("artefact ", "bold red"), f"kept only to reproduce a release ({card.artefact})"))
-    for doubt in doubts_of(card):
-        colour = "red" if doubt.severity == "red" else "yellow"
-        parts.append(Text.assemble((f"{doubt.severity} ", f"bold {colour}"), doubt.text, (f"  {doubt.name}", "dim")))
+    parts += [doubt_line(doubt) for doubt in doubts_of(card)]
     if not card.artefact and not card.doubts:
         parts.append(Text("no check found a reason to doubt the number"))
+    parts += [Text.assemble(("not checked ", "bold dim"), (sentence, "dim")) for sentence in card.unchecked]
     return Group(*parts)
+
+
+def doubt_line(doubt: Doubt) -> Text:
+    """A doubt for the terminal, and beneath it what to do about it."""
+    from rich.text import Text
+
+    color = "red" if doubt.severity == "red" else "yellow"
+    text = Text.assemble((f"{doubt.severity} ", f"bold {color}"), doubt.text, (f"  {doubt.name}", "dim"))
+    return text.append(f"\n→ {doubt.remedy}", style="italic") if doubt.remedy else text
 
 
 def _head(card: Card) -> Text:

@@ -7,22 +7,9 @@ from typing import Literal
 
 from eval.card import Card, Doubt, ViewNumber
 from eval.tables import percent, threat_name
+from modules.views import is_view, order_of
 
 Tone = Literal["holds", "open", "struck"]
-
-VIEWS = {
-    "transfer": "the bare encoder’s gradient; the defence is met only in the end",
-    "adaptive": "the defence’s own gradient, through every step",
-    "bpda": "the defence forwards, the identity backwards",
-    "eot": "the defence’s gradient, averaged over draws of its noise",
-    "smooth": "of a copy whose signs and gates are smooth",
-    "gate": "the defence’s gradient, keeping its gate shut",
-    "surrogate": "of a cheaper copy of the defence",
-    "trajectory": "of the defence stopped after each of its steps",
-    "ensemble": "bare and defended encoder together",
-    "query": "nobody’s; the attacker only asks for answers",
-    "released": "what the released code hands out",
-}
 
 
 def tone(card: Card) -> Tone:
@@ -55,8 +42,7 @@ def doubts_of(card: Card) -> list[Doubt]:
 
 def views_of(card: Card) -> list[ViewNumber]:
     """The views in the order in which they are explained."""
-    known = [*VIEWS]
-    return sorted(card.views, key=lambda v: known.index(v.view) if v.view in known else len(known))
+    return sorted(card.views, key=lambda v: order_of(v.view))
 
 
 def attacks_of(card: Card) -> list[str]:
@@ -65,9 +51,9 @@ def attacks_of(card: Card) -> list[str]:
 
 
 def gap_of(card: Card) -> float | None:
-    """What looking away from the defence hides: the transfer view minus the headline, as a fraction."""
-    transfer = [v.share.value for v in card.views if v.view == "transfer"]
-    return transfer[0] - card.headline.value if transfer else None
+    """What looking away from the defence hides: the view past it minus the headline, as a fraction."""
+    past = [v.share.value for v in card.views if is_view(v.view, "past")]
+    return min(past) - card.headline.value if past else None
 
 
 def tried(card: Card) -> str:

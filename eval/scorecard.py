@@ -12,11 +12,12 @@ from torch import Tensor
 from configs.load import check_config, config_hash, plain
 from configs.schema import EvaluateConfig, ScorecardConfig
 from configs.scorecard import BARE, evaluation_of
+from data.batches import ImageBatch
 from data.images import choose_images
 from eval.answers import SCORE_DRAW
 from eval.card import Bracket, Card, Share, ViewNumber, write_card
 from eval.certificates import bracket_of
-from eval.checks import number_doubts, probe_doubts
+from eval.checks import asked_before, number_doubts, probe_doubts
 from eval.cost import cost_of, gradient_ratio
 from eval.evaluate import fingerprint, load_subject, write_evaluation, write_judged, write_run
 from eval.harness import Evaluation, evaluate
@@ -24,14 +25,13 @@ from eval.health import measure
 from eval.judge import Judge
 from eval.outcomes import Outcomes
 from eval.plan import Plan, build_plan
+from eval.pressing import press_on
 from eval.rows import Rows, Subject
 from eval.strength import curves
 from eval.tasks.classification import ClassificationTask
 from modules.defenses.base import Defense, View
 from modules.encoders.base import ImageEncoder, frozen
 from modules.encoders.clip import CLIP
-
-THROUGH = (View.adaptive, View.eot, View.bpda, View.gate, View.smooth, View.trajectory, View.ensemble, View.surrogate)
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,19 @@ def make_card(encoder: ImageEncoder, scoring: Scoring) -> tuple[Card, Evaluation
         ValueError: a defence failed or returned nonsense.
     """
     encoder = scoring.plan.tasks[0].around(encoder)  # once, so that defences are not built again for each part
-    found = evaluate(encoder, scoring.plan, scoring.subject, state=_part(scoring, "main"), quiet=scoring.quiet)
+    plan, subject, task = scoring.plan, scoring.subject, ClassificationTask.of(scoring.plan.tasks[0])
+    with frozen(encoder):
+        judge = Judge(encoder, plan, task, subject)
+        batch = next(task.whole_batches(scoring.config.probes)).to(judge.device)
+        before = asked_before(judge, scoring.name, batch)
+    found = evaluate(encoder, plan, subject, state=_part(scoring, "main"), quiet=scoring.quiet)
     outcomes, rows = found.outcomes[scoring.dataset], found.rows[scoring.dataset]
+    more = {"state": _part(scoring, "more"), "quiet": scoring.quiet}
+    if said := press_on(encoder, plan, subject, scoring.name, outcomes, rows, **more):
+        found.notes, found.results = found.notes + said, rows.of(outcomes)
     card = _numbers(scoring, outcomes, rows)
     with frozen(encoder):
-        card = _examined(encoder, scoring, card, outcomes, rows)
+        card = _examined(judge, scoring, card, outcomes, rows, batch, before)
     notes = [{"title": note["title"], "text": note["text"]} for note in found.notes]
     said = {note for notes_of in outcomes.notes.values() for note in notes_of}
     notes += [{"title": "An attack did otherwise than told", "text": note} for note in sorted(said)]
@@ -190,17 +198,17 @@ def _view(view: str, outcomes: Outcomes, rows: Rows, name: str) -> ViewNumber:
     return ViewNumber(view, Share(sum(flags) / len(flags), low, high, len(flags)), each)
 
 
-def _examined(encoder: ImageEncoder, scoring: Scoring, card: Card, outcomes: Outcomes, rows: Rows) -> Card:
+def _examined(
+    judge: Judge, scoring: Scoring, card: Card, outcomes: Outcomes, rows: Rows, batch: ImageBatch, before: Tensor
+) -> Card:
     """The card with curves, gradients, cost, certificate, and the doubts that follow from them."""
     name, plan, task = scoring.name, scoring.plan, ClassificationTask.of(scoring.plan.tasks[0])
-    judge = Judge(encoder, plan, task, scoring.subject)
     defense = judge.defenses[name]
-    batch = next(task.whole_batches(scoring.config.probes)).to(judge.device)
     several = next(task.whole_batches(plan.config.batch_size)).to(judge.device)
     with judge.named(several, SCORE_DRAW):
         cost = cost_of(defense, _classify(task.head), several.x)
     lines = curves(
-        encoder,
+        judge.encoder,
         plan,
         scoring.subject,
         name,
@@ -211,10 +219,12 @@ def _examined(encoder: ImageEncoder, scoring: Scoring, card: Card, outcomes: Out
     )
     bracket: Bracket | None = bracket_of(judge, name, scoring.config.certify, outcomes, rows)
     health = measure(judge, name, batch)
-    doubts = probe_doubts(judge, name, batch, health) + number_doubts(outcomes, rows, name, lines, bracket)
+    unchecked: list[str] = []
+    doubts = probe_doubts(judge, name, batch, health, before=before, unchecked=unchecked)
+    doubts += number_doubts(outcomes, rows, name, lines, bracket, unchecked)
     doubts = list({doubt.name: doubt for doubt in sorted(doubts, key=lambda d: d.severity == "red")}.values())
     doubts.sort(key=lambda doubt: doubt.severity != "red")
-    return replace(card, cost=cost, curves=lines, bracket=bracket, health=health, doubts=doubts)
+    return replace(card, cost=cost, curves=lines, bracket=bracket, health=health, doubts=doubts, unchecked=unchecked)
 
 
 def _classify(head: Callable[[Tensor], Tensor]) -> Callable[[ImageEncoder, Tensor], Tensor]:
@@ -224,10 +234,10 @@ def _classify(head: Callable[[Tensor], Tensor]) -> Callable[[ImageEncoder, Tenso
 def strongest_view(card: Card, defense: Defense) -> View:
     """The view through the defence that left least; of equal ones the one that needs least explanation."""
     left = {number.view: number.share.value for number in card.views}
-    tried = [view for view in THROUGH if view.value in left]
+    tried = [view for view in View if view.through and view in left]
     if not tried:
         return View.eot if defense.random else View.adaptive
-    return min(tried, key=lambda view: (left[view.value], THROUGH.index(view)))
+    return min(tried, key=lambda view: (left[view], not view.exact))
 
 
 def judge_model(config: ScorecardConfig, out: Path, *, budget: str, command: str = "") -> Card:

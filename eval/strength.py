@@ -22,6 +22,7 @@ from modules.encoders.base import ImageEncoder
 from modules.perturb.threat import Threat
 
 ATTACK = "strength"
+NEIGHBORS = 128  # images among which the nearest one of another class is looked for
 
 
 def varied(plan: Plan, name: str, view: View, node: Mapping[str, Any], *, eps: float, draws: int, limit: int) -> Plan:
@@ -80,8 +81,9 @@ def curves(
         quiet: show no progress.
     """
     random = plan.defend(name, encoder, plan.tasks[0]).random
+    end = whole_ball(plan) if strength.whole and strength.eps else None
     found = []
-    for over, values in _grids(strength, plan.threat.eps, random):
+    for over, values in _grids(strength, plan.threat.eps, random, end):
         points = []
         for value in values:
             node, eps, draws = _setting(strength, plan, over, value)
@@ -89,13 +91,30 @@ def curves(
             folder = state / f"{over}={value:.6g}" if state else None
             outcomes = evaluate(encoder, variant, subject, state=folder, quiet=quiet).outcomes[plan.tasks[0].dataset]
             points.append((float(value), _share(outcomes, variant, name)))
-        found.append(Curve(over, str(strength.attack["name"]), view.value, points))
+        whole = over == "eps" and end is not None and values[-1] >= end
+        found.append(Curve(over, str(strength.attack["name"]), view.value, points, whole))
     return found
 
 
-def _grids(strength: StrengthConfig, eps: float, random: bool) -> Iterator[tuple[Over, list[float]]]:
+def whole_ball(plan: Plan) -> float | None:
+    """A radius at which any image can become one of another class; None where all images are of one.
+
+    Under linf every image can become uniformly grey at 0.5; under l2 and l1 it is the largest distance to the nearest
+    image of another class.
+    """
+    if plan.threat.norm == "linf":
+        return 0.5
+    batch = next(plan.tasks[0].whole_batches(NEIGHBORS))
+    away = [
+        plan.threat.distance(x.expand_as(batch.x), batch.x)[batch.y != y] for x, y in zip(batch.x, batch.y, strict=True)
+    ]
+    return max(float(distances.min()) for distances in away) if all(map(len, away)) else None
+
+
+def _grids(strength: StrengthConfig, eps: float, random: bool, end: float | None) -> Iterator[tuple[Over, list[float]]]:
+    radii = [factor * eps for factor in strength.eps]
     grids: dict[Over, list[float]] = {
-        "eps": [factor * eps for factor in strength.eps],
+        "eps": radii if end is None else [*(radius for radius in radii if radius < end), end],
         "steps": list(map(float, strength.steps)),
         "restarts": list(map(float, strength.restarts)),
         "draws": list(map(float, strength.draws)) if random else [],

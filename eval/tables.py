@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from eval.plain_text import plain as plain
 from eval.results import WORST, Result
+from modules.views import is_view, order_of
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
 CLEAN, ROBUST = "clean_accuracy", "robust_accuracy"
-THROUGH = ("adaptive", "bpda", "eot")  # views that look through the defence
-VIEWS = ("transfer", *THROUGH, "released")
 
 T = TypeVar("T")
 Threat = tuple[str, str, str, float]  # task, dataset, norm, eps
@@ -119,13 +118,12 @@ def headline(rows: Sequence[Result]) -> list[HeadlineRow]:
         for encoder, defense in _systems(inside):
             mine = [r for r in inside if (r.encoder, r.defense) == (encoder, defense)]
             clean = [r for r in here if (r.encoder, r.defense) == (encoder, defense)]
-            views = ("transfer",) if defense != "none" else ()
             found.append(
                 HeadlineRow(
                     *(task, dataset, norm, eps, encoder, defense, mine[0].step),
                     clean=lowest(clean, lambda r: r.metric == CLEAN),
-                    transfer=lowest(mine, lambda r, v=views: r.view in v),
-                    adaptive=lowest(mine, lambda r: r.view in THROUGH),
+                    transfer=lowest(mine, lambda r: r.defense != "none" and is_view(r.view, "past")),
+                    adaptive=lowest(mine, lambda r: is_view(r.view, "through")),
                     worst=lowest(mine, lambda r: r.attack == WORST),
                 )
             )
@@ -184,7 +182,7 @@ def attacks_on(rows: Iterable[Result], row: HeadlineRow) -> list[Result]:
 def view_grid(rows: Sequence[Result]) -> tuple[list[str], list[tuple[str, list[Result | None]]]]:
     """Attack names, and one line of numbers per view: ``(view, [result per attack])``."""
     attacks = _unique(r.attack for r in rows)
-    views = sorted(_unique(r.view for r in rows), key=lambda v: (*VIEWS, v).index(v))
+    views = sorted(_unique(r.view for r in rows), key=order_of)
     return attacks, [
         (view, [lowest(rows, lambda r, a=a, v=view: (r.attack, r.view) == (a, v)) for a in attacks]) for view in views
     ]

@@ -163,7 +163,7 @@ def _tuning(
         dict(zip(outcomes.keys, outcomes.robust(rows.attacks(outcomes, name)), strict=True))
         for name in (winner.title, BARE)
     ]
-    comparison = compare(*flags, seed=config.seed)
+    comparison = compare(*flags)
     judged, bare = (score_of(outcomes, rows, name) for name in (winner.title, BARE))
     doubts = doubts_about(encoder, plan, subject, winner.title, outcomes, rows)
     return Tuning(

@@ -15,7 +15,6 @@ from configs.tuning import Candidate, Grid, evaluation_of
 from eval.plan import PlannedAttack, planned_attacks
 from modules.attacks.auto import AutoAttack
 from modules.attacks.base import Attack
-from modules.defenses.base import View
 from modules.defenses.routes import route
 from modules.perturb.threat import Threat
 
@@ -76,8 +75,8 @@ def _through(candidate: Candidate, planned: Sequence[PlannedAttack], draws: int)
     defense = DEFENSES.build(candidate.node, **{key: offer.get(key) for key in DEFENSES.needs(candidate.node)})
     runs: list[Run] = []
     for view in defense.views():
-        times = 0 if view is View.transfer else draws if route(view, defense).averaged else 1
-        met = [p.attack for p in planned if view in p.views and (view is View.query) == p.attack.gradient_free]
+        times = 0 if view.past else draws if route(view, defense).averaged else 1
+        met = [p.attack for p in planned if view in p.views and view.gradient_free == p.attack.gradient_free]
         runs += [(attack, times) for attack in met]
     return runs
 

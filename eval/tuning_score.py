@@ -19,6 +19,7 @@ from eval.tasks.classification import ClassificationTask
 from eval.tuning_record import Score
 from modules.counting import flops_of
 from modules.encoders.base import ImageEncoder, frozen
+from modules.views import is_view
 
 PROBES = 32  # images on which the winner's gradients and answers are examined
 
@@ -26,7 +27,7 @@ PROBES = 32  # images on which the winner's gradients and answers are examined
 def score_of(outcomes: Outcomes, rows: Rows, name: str) -> Score:
     """What is left of a defence, by name, on all images."""
     cells = rows.attacks(outcomes, name)
-    past = [cell for cell in cells if cell.view == "transfer"]
+    past = [cell for cell in cells if is_view(cell.view, "past")]
     draws, n = outcomes.per_draw(cells), len(outcomes.keys)
 
     def share(right: float) -> Share:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from eval.card import Share
 from eval.inert import inert
+from eval.score_table import doubt_line
 from eval.tables import percent, threat_name
 from eval.tuning_record import Kind, Score, Tuning
 
@@ -32,9 +33,7 @@ def tuning_table(tuning: Tuning) -> Group:
         parts.append(Text.assemble(("! ", "magenta"), tuning.qualifier))
     first, *rest = tuning.verdict.sentences
     parts += [Text(first, style=STYLES[tuning.verdict.kind]), *(Text(text) for text in rest)]
-    for doubt in tuning.doubts:
-        colour = "red" if doubt.severity == "red" else "yellow"
-        parts.append(Text.assemble((f"{doubt.severity} ", f"bold {colour}"), doubt.text, (f"  {doubt.name}", "dim")))
+    parts += [doubt_line(doubt) for doubt in tuning.doubts]
     return Group(*parts)
 
 

@@ -58,6 +58,7 @@ for command in (
     judging.report,
     judging.compare,
     judging.bench,
+    judging.traps,
     perceiving.distance,
     perceiving.invert,
     training.plan,

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from configs.schema.parts import MISSING, ModelConfig, ThreatConfig
 from configs.schema.ranges import Amount, Count, File, Positive, Range, Seed
 from configs.schema.tasks import FilteringConfig, NeighboursConfig, RetrievalConfig
 from modules.units import Pixels
+from modules.views import View
 
 CascadeName = Literal["none", "view", "all"]
 
-ViewName = Literal[
-    "transfer",
-    "adaptive",
-    "bpda",
-    "eot",
-    "smooth",
-    "gate",
-    "surrogate",
-    "trajectory",
-    "ensemble",
-    "query",
-    "released",
-]
+RecheckName = Literal["rounded", "afresh"]
+
+if TYPE_CHECKING:
+    ViewName = str
+else:
+    ViewName = Literal[tuple(view.value for view in View)]
 
 
 @dataclass
@@ -141,6 +135,8 @@ class EvaluateConfig:
         score_draws: fresh draws on which every image of a random defence is scored.
         cascade: what an attack leaves out, and its row counts as fallen: ``none``, what earlier attacks of its ``view``
             have felled in every draw, or what ``all`` attacks and views before it have felled in any.
+        rechecks: look at every attacked image again, and count the worse: ``rounded`` to 8 bits inside the ball, and
+            ``afresh`` by a copy of the defense that was never asked before.
         stop_width: stop once every worst case is known this closely (width of its anytime interval); 0 never stops.
         curve: robust accuracy over eps.
         inversion: images that the encoder takes for some names; null does not look.
@@ -160,10 +156,11 @@ class EvaluateConfig:
     tasks: dict[str, TaskConfig] = field(default_factory=dict)
     defenses: dict[str, Any] = field(default_factory=dict)
     attacks: dict[str, Any] = field(default_factory=dict)
-    views: list[ViewName] = field(default_factory=lambda: list(get_args(ViewName)))
+    views: list[ViewName] = field(default_factory=lambda: [view.value for view in View])
     eot_draws: int = 4
     score_draws: Count = 5
     cascade: CascadeName = "none"
+    rechecks: list[RecheckName] = field(default_factory=list)
     stop_width: float = 0.0
     curve: CurveConfig = field(default_factory=CurveConfig)
     inversion: InversionConfig | None = None
@@ -187,6 +184,8 @@ class StrengthConfig:
         attack: an attack, as under ``attacks``; needs ``steps``, and ``restarts`` for that curve.
         limit: so many of the images.
         eps: multiples of the threat's radius.
+        whole: end the curve over eps in a ball in which any image can become one of another class (linf 0.5; under
+            l2 and l1 as far as the images of other classes are).
         steps: gradient steps.
         restarts: independent runs.
         draws: of the noise that every loss is averaged over; for random defences only.
@@ -195,6 +194,7 @@ class StrengthConfig:
     attack: dict[str, Any] = field(default_factory=dict)
     limit: Count = 64
     eps: list[float] = field(default_factory=list)
+    whole: bool = True
     steps: list[int] = field(default_factory=list)
     restarts: list[int] = field(default_factory=list)
     draws: list[int] = field(default_factory=list)
@@ -226,7 +226,7 @@ class ScorecardConfig:
         defense: a component; ``name: none`` judges the bare encoder.
         attacks: by name; ``views`` restricts one to some views.
         views: the views to take, of those that the defence has.
-        eot_draws, score_draws, cascade, stop_width: as for an evaluation.
+        eot_draws, score_draws, cascade, rechecks, stop_width: as for an evaluation.
         fewer: judge fewer images where the defence makes a gradient dearer, but never fewer than this; 0 judges all.
         strength: the curves.
         certify: certificates.
@@ -245,10 +245,11 @@ class ScorecardConfig:
     data: TaskConfig = field(default_factory=TaskConfig)
     defense: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
     attacks: dict[str, Any] = field(default_factory=dict)
-    views: list[ViewName] = field(default_factory=lambda: list(get_args(ViewName)))
+    views: list[ViewName] = field(default_factory=lambda: [view.value for view in View])
     eot_draws: int = 0
     score_draws: Count = 5
     cascade: CascadeName = "view"
+    rechecks: list[RecheckName] = field(default_factory=lambda: list(get_args(RecheckName)))
     stop_width: float = 0.0
     fewer: Amount = 0
     strength: StrengthConfig = field(default_factory=StrengthConfig)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any
 
 from configs.schema.evaluation import CascadeName, ViewName
 from configs.schema.parts import MISSING, ModelConfig, ThreatConfig
 from configs.schema.ranges import Amount, Count, File, Seed, Share
+from modules.views import View
 
 
 @dataclass
@@ -92,7 +93,7 @@ class TuneConfig:
     rungs: dict[str, RungConfig] = field(default_factory=dict)
     report: JudgedConfig = field(default_factory=JudgedConfig)
     max_clean_drop: Share = 0.05
-    views: list[ViewName] = field(default_factory=lambda: list(get_args(ViewName)))
+    views: list[ViewName] = field(default_factory=lambda: [view.value for view in View])
     eot_draws: int = 4
     score_draws: Count = 5
     cascade: CascadeName = "all"

@@ -13,7 +13,7 @@ from eval.answers import ATTACK_DRAW, SCORE_DRAW
 from eval.card import Doubt, Health
 from eval.checks.probed import Probed, moved, percent
 from modules import noise
-from modules.defenses.base import Undefended
+from modules.defenses.base import Undefended, View
 
 PASSES = 5  # as AutoAttack's own check of randomness
 MOVED = 1e-3  # in standard deviations of the logits: rounding stays far below, any real noise above
@@ -23,6 +23,8 @@ SHARE_MOVED = 0.1  # of the images: a gate or two may sit on its threshold
 LEAKED = 1e-4  # chance of so many right answers about noise
 ON_A_SIMPLEX = 1e-4  # how far rows of probabilities may be from 1
 STEP = 0.25 / 255  # a quarter of the smallest step of a pixel: no camera sees it, any smooth model does
+HALF_LEVEL = 0.5 / 255  # halfway between two pictures of 8 bits
+OFF_THE_GRID = 3.0  # a smooth model moves half as far on half the way
 FLAT = 0.5  # share of images whose logits do not move by one bit
 FEW_CLASSES = 3  # with fewer labels in the batch, one answer for all may be right
 
@@ -38,6 +40,7 @@ def comparison_doubts(probed: Probed, health: Sequence[Health] = ()) -> list[Dou
         *neighbour_doubts(probed),
         *name_doubts(probed),
         *flat_doubts(probed, health),
+        *grid_doubts(probed),
         *idle_doubts(probed),
     ]
 
@@ -72,6 +75,9 @@ def neighbour_doubts(probed: Probed) -> list[Doubt]:
     """Answers that change with the images beside, their order, or their number."""
     if probed.defense.artefact and probed.defense.group > 1:
         return []  # the artefact's own label says so
+    if probed.streamed:
+        probed.unchecked.append("Whether images change one another's answers: the model adapts over each batch.")
+        return []
     whole = probed.logits()
     for what, rows, other in _rearranged(probed):
         try:
@@ -98,6 +104,11 @@ def _rearranged(probed: Probed) -> Iterator[tuple[str, list[int], Probed]]:
     for half in (list(range(0, n, 2)), list(range(1, n, 2))):
         if half:
             yield "with half of the others", half, probed.about(batch.select(half))
+    size = probed.judge.plan.config.batch_size
+    if size > n and len(probed.judge.task) > n:
+        more = next(probed.judge.task.whole_batches(size)).to(batch.x.device)
+        if more.key[:n] == batch.key:
+            yield f"in a batch of {len(more)}, as the evaluation's", list(range(n)), probed.about(more)
     grey = torch.full_like(batch.x, 0.5)
     padding = ImageBatch(grey, batch.y, tuple(f"padding/{key}" for key in batch.key))
     x, y = torch.cat([batch.x, padding.x]), torch.cat([batch.y, padding.y])
@@ -195,7 +206,7 @@ def flat_doubts(probed: Probed, health: Sequence[Health] = ()) -> list[Doubt]:
     share = float(still.float().mean())
     if share <= FLAT:
         return []
-    alive = any(h.view == "adaptive" and h.dead <= FLAT for h in health)
+    alive = any(h.view == View.adaptive and h.dead <= FLAT for h in health)
     text = (
         f"The answers of {percent(share)} of the images do not change by one bit when every pixel moves by a quarter "
         "of an 8-bit step: something rounds or picks the nearest, and differences of values lead attackers nowhere."
@@ -217,16 +228,23 @@ def idle_doubts(probed: Probed) -> list[Doubt]:
     return [Doubt("idle_defence", "amber", text)]
 
 
-def memory_doubts(probed: Probed, before: Tensor) -> list[Doubt]:
-    """Answers that changed since they were asked for first; before: [B, K]."""
-    change = float(moved(before, probed.logits()).max())
-    if change <= MOVED:
+def grid_doubts(probed: Probed) -> list[Doubt]:
+    """Answers that move when pixels leave the grid of grey levels, more than when they move along it."""
+    x, first = probed.batch.x, probed.logits()
+    with probed.judge.named(probed.batch, ATTACK_DRAW):
+        signs = 2.0 * (noise.uniform(x, "checks/grid") < 0.5) - 1
+    levels = [probed.logits((x + step * signs).clamp(0.0, 1.0)) for step in (HALF_LEVEL, 2 * HALF_LEVEL)]
+    off, along = (moved(first, logits) for logits in levels)
+    watched = (off > MOVED_FAR) & (off > OFF_THE_GRID * along)
+    share = float(watched.float().mean())
+    if share <= SHARE_MOVED:
         return []
     text = (
-        f"After some hundred questions the defence answers otherwise about the same images, by up to {change:.2g} "
-        "standard deviations of the logits: it remembers, and its numbers depend on what was asked before."
+        f"Moving every pixel by half a grey level changes the answers about {percent(share)} of the images, by up to "
+        f"{float(off.max()):.2g} standard deviations of the logits, more than moving them by a whole level does: the "
+        "defense looks at whether pixels lie on the grid of 8 bits."
     )
-    return [Doubt("remembers", "red", text)]
+    return [Doubt("watches_pixels", "red", text)]
 
 
 def _noise(x: Tensor) -> Tensor:

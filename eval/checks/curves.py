@@ -7,10 +7,8 @@ from itertools import combinations
 
 from eval.card import Bracket, Curve, Doubt
 from eval.checks.probed import percent
-from modules.perturb.threat import Norm
 
-LARGE_EPS = 64 / 255  # linf: people see little more than the noise
-LEFT = 0.05  # share that may survive there
+LEFT = 0.05  # of the clean accuracy: what may survive in a ball that holds images of other classes
 FALLING = 0.02  # what the last step of a curve may still cost
 ONE_STEP = 0.02  # by how much one step may beat all longer runs
 CONTRADICTION = 0.002  # certificates may be wrong once in a thousand images
@@ -18,12 +16,16 @@ CONTRADICTION = 0.002  # certificates may be wrong once in a thousand images
 _WHAT = {"eps": "a larger eps", "steps": "more steps", "restarts": "more restarts", "draws": "more draws of the noise"}
 
 
-def curve_doubts(curves: Sequence[Curve], norm: Norm | str) -> list[Doubt]:
-    """All doubts that curves raise."""
+def curve_doubts(curves: Sequence[Curve], unchecked: list[str]) -> list[Doubt]:
+    """All doubts that curves raise; what cannot be told from them is added to ``unchecked``."""
+    if not any(curve.whole for curve in curves):
+        unchecked.append(
+            "Whether an attack with all the room in the world fells everything: no curve over eps ends in a ball that "
+            "holds images of other classes (strength.eps, strength.whole)."
+        )
     doubts: list[Doubt] = []
     for curve in curves:
-        doubts += [*rising_doubts(curve), *settled_doubts(curve), *one_step_doubts(curve)]
-        doubts += end_doubts(curve) if norm == "linf" else []
+        doubts += [*rising_doubts(curve), *end_doubts(curve), *settled_doubts(curve), *one_step_doubts(curve)]
     return doubts
 
 
@@ -41,14 +43,15 @@ def rising_doubts(curve: Curve) -> list[Doubt]:
 
 
 def end_doubts(curve: Curve) -> list[Doubt]:
-    """Accuracy in a ball so large that every answer can be had."""
-    far = [(eps, share) for eps, share in curve.points if curve.over == "eps" and eps >= LARGE_EPS - 1e-9]
-    if not far or far[-1][1].low <= LEFT:
+    """Accuracy in a ball so large that every answer can be had; of what is right in the smallest one."""
+    if not curve.whole:
         return []
-    eps, share = far[-1]
+    (_, near), (eps, share) = curve.points[0], curve.points[-1]
+    if share.low <= LEFT * near.value:
+        return []
     text = (
-        f"At eps {_at(curve, eps)} {curve.attack} ({curve.view}) still leaves {percent(share.value)} standing. In so "
-        "large a ball an attack that works leaves about none."
+        f"At eps {_at(curve, eps)}, where any image can become one of another class, {curve.attack} ({curve.view}) "
+        f"still leaves {percent(share.value)} of {percent(near.value)} standing. An attack that works leaves none."
     )
     return [Doubt("never_falls", "red", text)]
 

@@ -11,12 +11,11 @@ from eval.card import Doubt, Health
 from eval.checks.answers import MOVED_BY_OTHERS, SHARE_MOVED
 from eval.checks.probed import Probed, moved, percent
 from eval.health import TINY, gradient
-from modules.defenses.base import Undefended, View
+from modules.defenses.base import View
 from modules.defenses.routes import route
 from modules.perturb.losses import cross_entropy
+from modules.views import is_view
 
-OWN = ("adaptive", "eot")  # views that follow the defence's own gradient; the others may follow it less truly
-BORROWED = "bpda"  # its length is the bare encoder's, and means nothing beside values of another scale
 DEAD = 0.1  # of the images: a dead unit may cost one, a cut gradient costs nearly all
 ZEROS = 0.5  # of the pixels: a crop may leave a border out
 SMALL, LARGE = 1e-3, 1e3  # in bare gradients: honest purifiers stay within a factor of ten
@@ -38,7 +37,7 @@ def health_doubts(probed: Probed, health: Sequence[Health]) -> list[Doubt]:
 
 def size_doubts(seen: Health) -> list[Doubt]:
     """Gradients that are not there."""
-    severity = "red" if seen.view in OWN else "amber"
+    severity = "red" if is_view(seen.view, "exact") else "amber"
     whose = f"the {seen.view} view"
     if seen.not_finite > 0:
         text = f"The gradient of {whose} is not finite for {percent(seen.not_finite)} of the images."
@@ -50,8 +49,8 @@ def size_doubts(seen: Health) -> list[Doubt]:
         found = f"The gradient of {whose} is exactly zero for {percent(seen.dead)} of the images"
         text = f"{found}: attacks that follow it do not move there."
         return [Doubt("zero_gradient", severity if seen.dead >= DEAD else "amber", text)]
-    if seen.view == BORROWED:
-        return []
+    if is_view(seen.view, "blunt"):
+        return []  # its length is the bare encoder's, and means nothing next to values of another scale
     if seen.norm_ratio < SMALL:
         found = f"The gradient of {whose} has {seen.norm_ratio:.1e} of the bare encoder's length"
         text = f"{found}: it says next to nothing about where the answer changes."
@@ -68,7 +67,7 @@ def size_doubts(seen: Health) -> list[Doubt]:
 
 def _truth_doubts(probed: Probed, seen: Health) -> list[Doubt]:
     """Gradients that do not foretell how the values change."""
-    if seen.view not in OWN or seen.difference_error <= UNTRUE:
+    if not is_view(seen.view, "exact") or seen.difference_error <= UNTRUE:
         return []
     text = (
         f"Along random directions the defence's values change otherwise than the gradient of the {seen.view} view "
@@ -81,7 +80,7 @@ def _truth_doubts(probed: Probed, seen: Health) -> list[Doubt]:
 
 def _direction_doubts(seen: Health) -> list[Doubt]:
     """Gradients that lead elsewhere than the encoder's."""
-    if seen.view not in OWN:
+    if not is_view(seen.view, "exact"):
         return []
     if seen.cosine_bare < REVERSED:
         text = (
@@ -108,7 +107,7 @@ def gradient_doubts(probed: Probed) -> list[Doubt]:
         entropy = gradient(probed.judge, way, probed.batch, loss=cross_entropy)
     return [
         *underflow_doubts(plain, louder),
-        *saturation_doubts(plain, entropy),
+        *saturation_doubts(plain, entropy, _heeds_no_scale(probed)),
         *watching_doubts(probed),
     ]
 
@@ -130,24 +129,44 @@ def underflow_doubts(plain: torch.Tensor, louder: torch.Tensor) -> list[Doubt]:
     return [Doubt("underflow", "red", text)]
 
 
-def saturation_doubts(plain: torch.Tensor, entropy: torch.Tensor) -> list[Doubt]:
-    """Cross-entropy without a gradient [B, C, H, W] where the margin has one."""
+def _heeds_no_scale(probed: Probed) -> bool:
+    """Whether an attack through the defense ascends a loss that heeds no scale of the logits."""
+    plan, own = probed.judge.plan, (cell for cell in probed.judge.cells if cell.defense == probed.name)
+    return any(plan.attacks[cell.attack].attack.scale_free for cell in own if is_view(cell.view, "own"))
+
+
+def saturation_doubts(plain: torch.Tensor, entropy: torch.Tensor, judged: bool) -> list[Doubt]:
+    """Cross-entropy without a gradient [B, C, H, W] where the margin has one.
+
+    Args:
+        plain: the margin's.
+        entropy: the cross-entropy's.
+        judged: attacks that heed no scale of the logits were run, and decide.
+    """
     blind = (entropy == 0).flatten(1).all(dim=1) & (plain != 0).flatten(1).any(dim=1)
     share = float(blind.float().mean())
     if share <= SATURATED:
         return []
     text = (
         f"The logits of {percent(share)} of the images are so far apart that the softmax is exactly one and zero: the "
-        "gradient of the cross-entropy is zero there, though the margin's is not, and attacks by it are blind."
+        "gradient of the cross-entropy is zero there, though the margin's is not, and attacks by it are blind"
     )
-    return [Doubt("saturated_logits", "red", text)]
+    end = "; those that heed no scale of the logits have decided." if judged else ", and no other was tried."
+    return [Doubt("saturated_logits", "amber" if judged else "red", text + end)]
 
 
 def watching_doubts(probed: Probed) -> list[Doubt]:
-    """Other values when somebody wants a gradient."""
-    if isinstance(probed.defense, Undefended):
-        return []
+    """Other values when somebody wants a gradient, or when nobody ever can (``torch.inference_mode``)."""
     before = probed.logits()
+    with torch.inference_mode():
+        deployed = probed.logits(probed.batch.x.clone()).clone()
+    share = float((moved(before, deployed) > MOVED_BY_OTHERS).float().mean())
+    if share > SHARE_MOVED:
+        text = (
+            f"Under torch.inference_mode, as models are deployed, the defense gives other answers about "
+            f"{percent(share)} of the images than under torch.no_grad: what was evaluated is not what users meet."
+        )
+        return [Doubt("watches_gradients", "red", text)]
     with probed.judge.named(probed.batch, ATTACK_DRAW), blamed(probed.name), torch.enable_grad():
         after = probed.classifier()(probed.batch.x.detach().clone().requires_grad_()).detach().float()
     change = moved(before, after)

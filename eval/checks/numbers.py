@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from eval.card import Doubt
 from eval.checks.probed import percent
 from eval.outcomes import Cell, Outcomes
+from eval.rechecks import AFRESH, ROUNDED
 from eval.rows import Rows
 from eval.stats import mcnemar
+from modules.views import View, is_view
 
-OWN = ("adaptive", "eot", "smooth", "gate", "surrogate", "trajectory")  # views through the defence
-EXACT = ("adaptive", "eot")  # without one of them nobody has looked through the defence as it is
 QUERY = 0.002  # AutoAttack's own threshold: 0.2 points
 ONE_IMAGE = 1  # what luck may fell beside the gradient's views; from two on it is a pattern
 LUCK = 0.02  # of noise: a further try at other points fells a few more of a random defence
@@ -25,12 +25,14 @@ UNDEFENDED = "none"
 def outcome_doubts(outcomes: Outcomes, rows: Rows, name: str) -> list[Doubt]:
     """All doubts of this file."""
     cells = rows.attacks(outcomes, name)
-    doubts = artefact_doubts(rows, name)
+    doubts = [*artefact_doubts(rows, name), *chance_doubts(outcomes, rows, name)]
     if not cells:
         return doubts
     return [
         *doubts,
         *missing_doubts(outcomes, cells),
+        *recheck_doubts(outcomes, cells),
+        *noise_doubts(outcomes, cells),
         *query_doubts(outcomes, cells),
         *blunt_doubts(outcomes, cells),
         *above_doubts(outcomes, cells),
@@ -46,16 +48,28 @@ def artefact_doubts(rows: Rows, name: str) -> list[Doubt]:
     return [Doubt("artefact", "red", text)]
 
 
+def chance_doubts(outcomes: Outcomes, rows: Rows, name: str) -> list[Doubt]:
+    """A clean accuracy that guessing reaches."""
+    cell = Cell(name)
+    if rows.classes < 2 or cell not in outcomes.draws or (clean := _share(outcomes, cell)) > 1 / rows.classes:
+        return []
+    text = (
+        f"Without an attack {percent(clean)} of the images are right, and guessing among {rows.classes} classes gets "
+        f"{percent(1 / rows.classes)}: there is no accuracy that an attack could take."
+    )
+    return [Doubt("at_chance", "red", text)]
+
+
 def missing_doubts(outcomes: Outcomes, cells: Sequence[Cell]) -> list[Doubt]:
     """What was not tried, or on too little."""
     doubts, n, views = [], len(outcomes.keys), {cell.view for cell in cells}
-    if not views & set(EXACT):
+    if not any(is_view(view, "exact") for view in views):
         text = f"Nobody attacked through the defence itself; only these views were tried: {', '.join(sorted(views))}."
         doubts.append(Doubt("no_adaptive", "red", text))
-    if "query" not in views:
+    if View.query not in views:
         text = "No attack without gradients was tried; it is what notices a gradient that misleads."
         doubts.append(Doubt("no_query", "amber", text))
-    if "eot" in views and len(outcomes.draws[cells[0]]) == 1:
+    if View.eot in views and len(outcomes.draws[cells[0]]) == 1:
         text = "The defence is random, and was scored on a single draw of its noise: another draw gives another number."
         doubts.append(Doubt("one_draw", "amber", text))
     if n < FEW:
@@ -64,10 +78,48 @@ def missing_doubts(outcomes: Outcomes, cells: Sequence[Cell]) -> list[Doubt]:
     return doubts
 
 
+def recheck_doubts(outcomes: Outcomes, cells: Sequence[Cell]) -> list[Doubt]:
+    """Images that fall only once the points found are rounded to 8 bits, or shown to an untouched copy."""
+    n, found = len(outcomes.keys), sum(outcomes.robust(cells, rechecks=()))
+    afresh, rounded = (found - sum(outcomes.robust(cells, rechecks=(name,))) for name in (AFRESH, ROUNDED))
+    doubts = []
+    if afresh / n > QUERY:
+        text = (
+            f"{afresh} attacked images that the defense gets right are wrong for a copy of it that was never asked "
+            "before: it remembers, and its numbers depend on what was asked before."
+        )
+        doubts.append(Doubt("remembers", "red" if afresh > ONE_IMAGE else "amber", text))
+    if rounded / n > AMBER and rounded > ONE_IMAGE:
+        text = (
+            f"{rounded} images that stand against every attack fall once its points are rounded to 8 bits, as pictures "
+            "are: the defense answers otherwise off the grid of grey levels, where attackers walk."
+        )
+        doubts.append(Doubt("watches_pixels", "red", text))
+    return doubts
+
+
+def noise_doubts(outcomes: Outcomes, cells: Sequence[Cell]) -> list[Doubt]:
+    """Random points fell images that no gradient fells."""
+    blind = [cell for cell in cells if cell.view == View.control]
+    seeing = [cell for cell in cells if not is_view(cell.view, "gradient_free")]
+    if not blind or not seeing:
+        return []
+    left, right = _mean(outcomes, seeing), _mean(outcomes, [*seeing, *blind])
+    only, n, random = left - right, len(outcomes.keys), len(outcomes.draws[cells[0]]) > 1
+    if only / n <= QUERY:
+        return []
+    text = (
+        f"Random points of the ball fell {only:.3g} images ({percent(only / n)}) that every view with a gradient "
+        "leaves standing: following that gradient is worse than following nothing."
+    )
+    slack = max(LUCK * n, ONE_IMAGE) if random else ONE_IMAGE
+    return [Doubt("noise_wins", "red" if only > slack else "amber", text)]
+
+
 def query_doubts(outcomes: Outcomes, cells: Sequence[Cell]) -> list[Doubt]:
     """Attacks that only ask for answers fell images that no gradient fells."""
-    asking = [cell for cell in cells if cell.view == "query"]
-    seeing = [cell for cell in cells if cell.view != "query"]
+    asking = [cell for cell in cells if cell.view == View.query]
+    seeing = [cell for cell in cells if not is_view(cell.view, "gradient_free")]
     if not asking or not seeing:
         return []
     left, right = _mean(outcomes, seeing), _mean(outcomes, [*seeing, *asking])
@@ -84,9 +136,9 @@ def query_doubts(outcomes: Outcomes, cells: Sequence[Cell]) -> list[Doubt]:
 
 def blunt_doubts(outcomes: Outcomes, cells: Sequence[Cell]) -> list[Doubt]:
     """Views that ignore the defence's gradient beat those that follow it."""
-    own = [cell for cell in cells if cell.view in OWN]
+    own = [cell for cell in cells if is_view(cell.view, "own")]
     doubts = []
-    for view in ("transfer", "bpda"):
+    for view in (view for view in View if view.blunt):
         blunt = [cell for cell in cells if cell.view == view]
         if not own or not blunt:
             continue

@@ -12,13 +12,19 @@ from eval.checks.probed import Probed, moved, percent
 from eval.health import draws_of
 from modules.attacks.apgd import APGD
 from modules.attacks.base import Search
+from modules.attacks.random_points import RandomPoints
 from modules.defenses.base import Undefended, View
 from modules.defenses.routes import Route, route
-from modules.perturb.threat import Threat
+from modules.perturb.losses import margin
+from modules.perturb.threat import Threat, per_image
 
 STEPS = 10
+BALLS = (1.0, 4.0)  # in eps: where votes are counted, nothing moves in small balls
+BETTER = 1.25  # by what factor a gradient beats random points at least; in 100 dimensions honest ones do by 5
+MOST_GAINED = 10.0  # standard deviations of the logits: one image does not speak for all
+PIECES, HALVINGS = 16, 14  # a piece is halved until it is too short for single precision to see a slope
+HEIGHT = 0.1  # of a jump, in standard deviations of the logits
 ROUNDING = 1e-6  # of float32 pixels; far below anything that helps an attacker
-BLUNT = (View.transfer, View.bpda)  # the bare encoder's gradient, at the image and at what the defence makes of it
 HIDDEN, WELL_HIDDEN = 0.2, 0.4  # share of images that blunt gradients may fell alone; ten steps are a rough guide
 LOST = 0.25  # of the fooled images: a few lie at the very border
 ENOUGH = 4  # fooled images, to speak of a share
@@ -30,22 +36,26 @@ def point_doubts(probed: Probed) -> list[Doubt]:
     """All doubts of this file, from ten steps of Auto-PGD on a few images."""
     probed = probed.few
     own = View.eot if probed.defense.random else View.adaptive
-    found = {view: short_attack(probed, view) for view in (own, *BLUNT, View.smooth) if view in probed.defense.views()}
+    tried = [view for view in probed.defense.views() if view in (own, View.smooth) or view.blunt]
+    found = {view: short_attack(probed, view) for view in tried}
     x_adv = found[own]
     return [
         *masked_doubts(probed, found),
+        *useless_doubts(probed, own),
+        *jump_doubts(probed, x_adv),
         *outside_doubts(probed.judge.plan.threat, probed.batch.x, x_adv),
         *rounding_doubts(probed, x_adv),
         *stand_in_doubts(probed, x_adv),
     ]
 
 
-def short_attack(probed: Probed, view: View = View.adaptive) -> Tensor:
+def short_attack(probed: Probed, view: View = View.adaptive, threat: Threat | None = None) -> Tensor:
     """[B, C, H, W] points that ten steps along a view's gradient lead to, from nowhere else than the images."""
+    threat = threat or probed.judge.plan.threat
     way, batch = route(view, probed.defense), probed.batch
     draws = draws_of(probed.judge, probed.name, way)
     with probed.judge.named(batch, ATTACK_DRAW), blamed(f"a short attack on {probed.name}"):
-        attack = APGD(probed.judge.plan.threat, loss="margin", steps=STEPS)
+        attack = APGD(threat, loss="margin", steps=STEPS)
         looks = [probed.classifier(look) for look in way.looks]
         judge = None if way.faithful else probed.classifier()
         return attack.on(Search(looks, batch.x, batch.y, attack.threat, judge=judge, draws=draws))
@@ -59,9 +69,9 @@ def masked_doubts(probed: Probed, found: dict[View, Tensor]) -> list[Doubt]:
     y, draw = probed.batch.y, SCORE_DRAW
     clean = probed.logits(draw=draw).argmax(dim=1) == y
     felled = {view: int((clean & (probed.logits(x, draw=draw).argmax(dim=1) != y)).sum()) for view, x in found.items()}
-    own = max(count for view, count in felled.items() if view not in BLUNT)
-    for view in BLUNT:
-        lead = felled.get(view, 0) - own
+    own = max(count for view, count in felled.items() if not view.blunt)
+    for view in (view for view in felled if view.blunt):
+        lead = felled[view] - own
         if lead >= max(ENOUGH, HIDDEN * len(y)):
             text = (
                 f"{STEPS} steps of the {view.value} view fool {felled[view]} of {int(clean.sum())} images, as many "
@@ -70,6 +80,63 @@ def masked_doubts(probed: Probed, found: dict[View, Tensor]) -> list[Doubt]:
             red = lead >= WELL_HIDDEN * len(y) and not probed.declared  # who declares signs has other views beside
             return [Doubt("masked_gradient", "red" if red else "amber", text)]
     return []
+
+
+def useless_doubts(probed: Probed, own: View) -> list[Doubt]:
+    """A gradient that gains no more than as many random points of the ball; in the threat's, and in one of 4 eps."""
+    y, x = probed.batch.y, probed.batch.x
+    clean = probed.logits()
+    spread = clean.std(dim=1).clamp_min(1e-30)
+    for factor in BALLS:
+        threat = Threat(probed.judge.plan.threat.norm, factor * probed.judge.plan.threat.eps)
+        blind = RandomPoints(threat, points=STEPS)
+        with probed.judge.named(probed.batch, ATTACK_DRAW), blamed(f"random points on {probed.name}"):
+            random = blind.on(Search(probed.classifier(), x, y, threat))
+        led, luck = (
+            float(((margin(probed.logits(point), y) - margin(clean, y)) / spread).clamp_max(MOST_GAINED).mean())
+            for point in (short_attack(probed, own, threat), random)
+        )
+        if luck > 0 and led <= BETTER * luck:
+            text = (
+                f"In a ball of {factor:g} eps {STEPS} steps along the defense's gradient raise the margin by "
+                f"{led:.2g} standard deviations of the logits, the best of as many random points by {luck:.2g}: the "
+                "gradient knows no way."
+            )
+            return [Doubt("useless_gradient", "red", text)]
+    return []
+
+
+def jump_doubts(probed: Probed, x_adv: Tensor) -> list[Doubt]:
+    """Answers that jump on the way from the images to attacked ones x_adv [B, C, H, W]."""
+    x, n = probed.batch.x, len(probed.batch)
+    spread = probed.logits().std().clamp_min(1e-30)
+
+    def at(share: Tensor) -> Tensor:
+        return probed.logits(x + per_image(share, x) * (x_adv - x))
+
+    places = torch.linspace(0, 1, PIECES + 1, device=x.device)
+    answers = torch.stack([at(place.expand(n)) for place in places])
+    first = (answers[1:] - answers[:-1]).abs().amax(dim=2).argmax(dim=0)  # [B] the piece with the largest change
+    low, high = places[first], places[first + 1]
+    rows = torch.arange(n, device=x.device)
+    before, after = answers[first, rows], answers[first + 1, rows]
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        between = at(middle)
+        left = (between - before).abs().amax(dim=1) >= (after - between).abs().amax(dim=1)
+        low, high = torch.where(left, low, middle), torch.where(left, middle, high)
+        before = torch.where(left[:, None], before, between)
+        after = torch.where(left[:, None], between, after)
+    height = (after - before).abs().amax(dim=1) / spread
+    share = float((height > HEIGHT).float().mean())
+    if share <= SHARE_MOVED:
+        return []
+    text = (
+        f"On the way from {percent(share)} of the images to attacked ones the answers jump, by up to "
+        f"{float(height.max()):.2g} standard deviations of the logits from one point to the next: something switches, "
+        "and the gradient on one side says nothing about the other."
+    )
+    return [Doubt("jumps", "amber", text)]
 
 
 def outside_doubts(threat: Threat, x: Tensor, x_adv: Tensor) -> list[Doubt]:
@@ -91,12 +158,14 @@ def rounding_doubts(probed: Probed, x_adv: Tensor) -> list[Doubt]:
     """Attacked images that no longer fool once they are stored with 8 bits."""
     threat, y = probed.judge.plan.threat, probed.batch.y
     if threat.norm == "linf" and threat.eps < 1 / 255:
-        return []  # there is hardly a picture in the ball
+        probed.unchecked.append("Whether attacked images survive being stored: a ball below 1/255 holds one picture.")
+        return []
     clean = probed.logits().argmax(dim=1) == y
     fooled = clean & (probed.logits(x_adv).argmax(dim=1) != y)
     if int(fooled.sum()) < ENOUGH:
+        probed.unchecked.append(f"Whether attacked images survive being stored: {STEPS} steps fool too few.")
         return []
-    stored = (x_adv * 255).round() / 255
+    stored = threat.rounded(probed.batch.x, x_adv)
     lost = fooled & (probed.logits(stored).argmax(dim=1) == y)
     share = float(lost.sum() / fooled.sum())
     if share <= LOST:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -25,11 +25,13 @@ class Probed:
         judge: who holds it.
         name: of the defence.
         batch: the images.
+        unchecked: checks that could not be made, and why, a sentence each; grows.
     """
 
     judge: Judge
     name: str
     batch: ImageBatch
+    unchecked: list[str] = field(default_factory=list)
 
     @property
     def defense(self) -> Defense:
@@ -43,7 +45,7 @@ class Probed:
 
     def about(self, batch: ImageBatch) -> Probed:
         """The same with other images."""
-        return Probed(self.judge, self.name, batch)
+        return Probed(self.judge, self.name, batch, self.unchecked)
 
     def classifier(self, encoder: ImageEncoder | None = None) -> Classifier:
         """Pixels to logits, by the defence or another encoder."""
@@ -65,6 +67,11 @@ class Probed:
     def declared(self) -> bool:
         """Whether the defence says that something has to stand in for its own gradient: a sign, a gate, a vote."""
         return self.defense.differentiable() is not self.defense or self.defense.smoothed() is not None
+
+    @property
+    def streamed(self) -> bool:
+        """Whether images of a batch may change one another's answers, because the model declares that it adapts."""
+        return getattr(self.judge.encoder, "adapts", "") == "stream"
 
     @property
     def bare(self) -> ImageEncoder:

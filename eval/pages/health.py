@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import isfinite, isnan
 
 from eval.card import Health
-from eval.checks.gradients import LARGE, OWN, REVERSED, SIDEWAYS, SMALL, UNTRUE, ZEROS
+from eval.checks.gradients import LARGE, REVERSED, SIDEWAYS, SMALL, UNTRUE, ZEROS
+from modules.views import is_view
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ MEASURES = (
         "Mean cosine to the bare encoder’s gradient: 1 is the same direction, 0 has nothing in common with it. Below "
         f"{REVERSED:g} attacks walk away from what fools the encoder; within {SIDEWAYS:g} of 0 they follow something "
         "else.".replace("-", "−"),
-        lambda value, view: isnan(value) or (view in OWN and (value < REVERSED or abs(value) < SIDEWAYS)),
+        lambda value, view: isnan(value) or (is_view(view, "exact") and (value < REVERSED or abs(value) < SIDEWAYS)),
     ),
     Measure(
         "cosine_bpda",
@@ -92,7 +93,7 @@ MEASURES = (
         "error",
         "Median relative error against finite differences of the defence’s own loss. A right gradient stays far below "
         f"{UNTRUE:g}; views that stand in for it, such as bpda, are wrong here by design and not marked.",
-        lambda value, view: view in OWN and not value <= UNTRUE,
+        lambda value, view: is_view(view, "exact") and not value <= UNTRUE,
     ),
 )
 

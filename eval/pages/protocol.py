@@ -8,6 +8,7 @@ from typing import Any
 from eval.inert import inert
 from eval.pages.runs import Run
 from eval.protocols.view import remarks, subject_of, tables_of
+from eval.remedies import remedy_of
 
 
 def protocol_sections(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -22,7 +23,11 @@ def protocol_sections(runs: Sequence[Run]) -> list[dict[str, Any]]:
             "changed": record.changed,
             "tables": tables_of(record),
             "remarks": remarks(record),
-            "doubts": [(one, [doubt for doubt in one.doubts]) for one in record.doubts if one.doubts],
+            "doubts": [
+                (one, [(severity, text, remedy_of(name)) for name, severity, text in one.doubts])
+                for one in record.doubts
+                if one.doubts
+            ],
         }
         for record in records
     ]

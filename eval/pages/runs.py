@@ -17,6 +17,7 @@ from eval.protocols.record import read_record as read_protocol
 from eval.results import Result, read_results
 from eval.speed import Speed, read_speed
 from eval.tables import plain
+from eval.traps.record import Findings, read_findings
 
 _OF_EVALUATIONS = ("results.jsonl", "results.csv", "notes.json", "examples.json")
 
@@ -37,6 +38,7 @@ class Run:
         prior: what a prior's training left; None of other runs.
         protocol: what a protocol's run left; None of other runs.
         speed: what benchmarks found; None of other runs.
+        traps: what was found about traps; None of other runs.
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class Run:
     prior: PriorRecord | None = None
     protocol: Record | None = None
     speed: Speed | None = None
+    traps: Findings | None = None
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:
@@ -104,9 +107,10 @@ def read_run(folder: Path) -> Run:
     prior = read_record(folder) if has_record(folder) else None
     curves = {**read_curves(folder / "metrics.csv"), **read_curves(folder / "perf.csv")}
     protocol = read_protocol(folder) if of_protocol(folder) else None
-    speed = read_speed(folder)
+    speed, traps = read_speed(folder), read_findings(folder)
     evaluated = any((folder / name).exists() for name in _OF_EVALUATIONS)
-    bare = prior is not None or protocol is not None or ((bool(curves) or speed is not None) and not evaluated)
+    apart = bool(curves) or speed is not None or traps is not None
+    bare = prior is not None or protocol is not None or (apart and not evaluated)
     rows = [] if bare else [_clean(r, folder) for r in read_results(folder / "results.jsonl")]
     if not rows and not bare:
         raise ConfigError(f"{folder / 'results.jsonl'} holds no row; run an evaluation first")
@@ -130,6 +134,7 @@ def read_run(folder: Path) -> Run:
         prior,
         protocol,
         speed,
+        traps,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from eval.results import Result
 from eval.tables import NO_ATTACK, HeadlineRow, attacks_on, lowest
+from modules.views import View
 
 STAND_IN = (
     "These numbers come from a stand-in: handwritten digits and, as a rule, a tiny model. "
@@ -115,11 +116,11 @@ def _gap(gap: float) -> str:
 
 
 def _released(tried: Sequence[Result]) -> list[str]:
-    released = lowest(tried, lambda r: r.view == "released")
+    released = lowest(tried, lambda r: r.view == View.released)
     if released is None:
         return []
-    exact = lowest(tried, lambda r: (r.view, r.attack) == ("adaptive", released.attack))
-    exact = exact or lowest(tried, lambda r: r.view == "adaptive")
+    exact = lowest(tried, lambda r: (r.view, r.attack) == (View.adaptive, released.attack))
+    exact = exact or lowest(tried, lambda r: r.view == View.adaptive)
     through = f"Through the released gradient it keeps {share(released.value)}"
     if exact is None:
         return [f"{through}; the exact gradient was not tried."]

@@ -153,3 +153,28 @@ def bench(
 
     settings = {"quick": quick, "json_file": json_file, "accelerator": accelerator, "peer": peer}
     run_bench(what or [], **settings, out=out, command=typed())
+
+
+def traps(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Traps or kinds of traps, or broken or honest; all where none is named."),
+    ] = None,
+    processes: Annotated[int, typer.Option("--processes", min=1, help="Number of processes that share the work.")] = 1,
+    listing: Annotated[bool, typer.Option("--list", help="Show the traps, and end.")] = False,
+    out: Out = None,
+) -> None:
+    """Check the scorecard itself: on defenses that only seem robust, and on honest models.
+
+    Each is evaluated by the quick budget on the embedded digits, and compared with an attack written for it.  Exit
+    code 1 if a broken one passes for robust, or an honest one is not believed.  With --out a run folder with
+    traps.json and a page; robustclip report shows it next to other runs.
+
+    Example: robustclip traps state router --processes 2 --out runs/traps
+    """
+    from launch.traps import list_traps, run_traps
+
+    if listing:
+        list_traps(names or [])
+    elif not run_traps(names or [], out, processes=processes, command=typed()):
+        raise SystemExit(1)

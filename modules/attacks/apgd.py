@@ -12,6 +12,7 @@ from torch import Tensor
 
 from modules.attacks.apgd_steps import Climb, DenseClimb, SparseClimb
 from modules.attacks.base import Attack, LabelLoss, Labels, Search
+from modules.choices import check_choice
 from modules.perturb.ascent import slope
 from modules.perturb.losses import LABEL_LOSSES, Loss, targeted_dlr
 from modules.perturb.threat import Threat
@@ -40,7 +41,9 @@ class APGD(Attack):
         targets: for targeted losses, how many of the most likely wrong classes to aim at, one after the other.
         restarts: independent runs (of every target).
         random_start: start at a random point of the ball's surface, not at the image.
-        larger_eps: under l1, spend 30 % of the steps in a ball three times as large and 30 % in one twice as large.
+        larger_eps: spend 30 % of the steps in a ball three times as large and 30 % in one twice as large, so that the
+            ball is entered from outside, at a point that is misclassified already; by default under l1 alone, as the
+            reference.  Under linf and l2 it finds misclassified regions that do not reach the ball's surface.
     """
 
     def __init__(
@@ -53,14 +56,16 @@ class APGD(Attack):
         targets: int = 9,
         restarts: int = 1,
         random_start: bool = True,
-        larger_eps: bool = True,
+        larger_eps: bool | None = None,
     ) -> None:
+        check_choice("loss", loss, APGDLoss)
         super().__init__(threat, restarts=restarts)
         if steps < 1 or targets < 1:
             raise ValueError(f"APGD takes at least one step and one target, not {steps} and {targets}")
         self.loss: APGDLoss = loss
         self.steps, self.targets = steps, targets
-        self.random_start, self.larger_eps = random_start, larger_eps
+        self.random_start = random_start
+        self.larger_eps = threat.norm == "l1" if larger_eps is None else larger_eps
 
     def label_losses(self, logits: Tensor, y: Tensor) -> list[tuple[LabelLoss, Labels]]:
         """The configured loss; for targeted ones one per target, ranked by the clean logits.
@@ -90,11 +95,24 @@ class APGD(Attack):
         return twin, changes
 
     def _perturb(self, loss: Loss, x: Tensor, stream: str) -> Tensor:
-        if self.threat.norm == "l1":
-            return self._perturb_l1(loss, x, stream)
-        start = (x + self.threat.sample_far(x, stream)).clamp(0.0, 1.0) if self.random_start else x
-        climb = DenseClimb(self.threat, x, start, *_value_and_grad(loss, start), steps=self.steps)
-        return _run(climb, loss, self.steps).best
+        """A climb in each ball, the next from the best point of the last."""
+        early = min(math.ceil(0.3 * self.steps), (self.steps - 1) // 2) if self.larger_eps else 0
+        threats = [(replace(self.threat, eps=k * self.threat.eps), early) for k in (3, 2)]
+        threats = [*threats, (self.threat, self.steps - 2 * early)] if early else [(self.threat, self.steps)]
+        point = (x + threats[0][0].sample_far(x, stream)).clamp(0.0, 1.0) if self.random_start else x
+        for threat, steps in threats:
+            if len(x) == 0:
+                break
+            if early or self.threat.norm == "l1":
+                point = threat.confine(x, point)
+            value, grad = _value_and_grad(loss, point)
+            if threat.norm == "l1":
+                climb: Climb = SparseClimb(threat, x, point, value, grad, steps=steps, fresh=early == 0)
+            else:
+                climb = DenseClimb(threat, x, point, value, grad, steps=steps)
+            climb = _run(climb, loss, steps)
+            x, point = climb.x, climb.best
+        return point
 
     def _perturb_from(self, loss: Loss, x: Tensor, start: Tensor) -> Tensor:
         """The same climb from a point that is good already, with strides a quarter as long."""
@@ -104,21 +122,6 @@ class APGD(Attack):
         climb = DenseClimb(self.threat, x, start, *_value_and_grad(loss, start), steps=self.steps)
         climb.step = climb.step / 4
         return _run(climb, loss, self.steps).best
-
-    def _perturb_l1(self, loss: Loss, x: Tensor, stream: str) -> Tensor:
-        early = min(math.ceil(0.3 * self.steps), (self.steps - 1) // 2) if self.larger_eps else 0
-        threats = [(replace(self.threat, eps=k * self.threat.eps), early) for k in (3, 2)]
-        threats = [*threats, (self.threat, self.steps - 2 * early)] if early else [(self.threat, self.steps)]
-        point = (x + threats[0][0].sample_far(x, stream)).clamp(0.0, 1.0) if self.random_start else x
-        for threat, steps in threats:
-            if len(x) == 0:
-                break
-            point = threat.confine(x, point)
-            value, grad = _value_and_grad(loss, point)
-            climb = SparseClimb(threat, x, point, value, grad, steps=steps, fresh=early == 0)
-            climb = _run(climb, loss, steps)
-            x, point = climb.x, climb.best
-        return point
 
 
 def _run(climb: _Climb, loss: Loss, steps: int) -> _Climb:

@@ -10,6 +10,7 @@ from modules.attacks.apgd import APGD, APGDLoss
 from modules.attacks.base import Attack, LabelLoss, Labels, Search
 from modules.attacks.fab import FAB
 from modules.attacks.square import Square
+from modules.choices import check_choice
 from modules.perturb.losses import LABEL_LOSSES, Loss
 from modules.perturb.threat import Threat
 
@@ -66,6 +67,7 @@ class AutoAttack(Attack):
         targets: int | None = None,
         restarts: int | None = None,
     ) -> None:
+        check_choice("version", version, Version)
         super().__init__(threat, restarts=1 if restarts is None else restarts)
         self.version: Version = version
         self.attacks = _members(version, attacks)
@@ -77,6 +79,11 @@ class AutoAttack(Attack):
     def draws(self) -> int:
         """How many draws of a random defence every loss is to be averaged over: 20 for ``rand``, else 1."""
         return 20 if self.version == "rand" else 1
+
+    @property
+    def scale_free(self) -> bool:
+        """Whether one of its members is."""
+        return any(member.scale_free for member in self.members().values())
 
     def members(self, classes: int = 10) -> dict[Member, Attack]:
         """The attacks in the order in which they run, as they are against a model with so many classes."""
@@ -116,7 +123,7 @@ class AutoAttack(Attack):
             steps=self.steps,
             targets=targets,
             restarts=restarts,
-            larger_eps=self.version == "standard",
+            larger_eps=self.version == "standard" and self.threat.norm == "l1",
         )
 
     def _restarts_of(self, name: Member) -> int:
@@ -133,8 +140,6 @@ class AutoAttack(Attack):
 
 
 def _members(version: Version, attacks: list[str] | None) -> tuple[Member, ...]:
-    if version not in get_args(Version):
-        raise ValueError(f"unknown version {version!r} of AutoAttack; choose one of: {', '.join(get_args(Version))}")
     if version != "custom":
         if attacks is not None:
             raise ValueError(f"attacks={attacks} goes with version 'custom'; version {version!r} has its own")

@@ -29,6 +29,7 @@ class Attack(ABC):
 
     Attributes:
         gradient_free: it only asks for answers, never for a gradient.
+        blind: it does not even heed the answers; a control.
 
     Args:
         threat: the ball.
@@ -36,6 +37,12 @@ class Attack(ABC):
     """
 
     gradient_free: bool = False
+    blind: bool = False
+
+    @property
+    def scale_free(self) -> bool:
+        """Its losses have a direction whatever the scale of the logits, as a margin has and cross-entropy has not."""
+        return getattr(self, "loss", "margin") != "ce"
 
     def __init__(self, threat: Threat, /, *, restarts: int = 1) -> None:
         if restarts < 1:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from modules.attacks.apgd import APGD
 from modules.attacks.base import Attack, Classifier, LabelLoss, Labels, Search
+from modules.choices import check_choice
 from modules.perturb.losses import Loss, cosine_distance, squared_l2
 from modules.perturb.threat import Threat
 from modules.zero_shot.classifier import ZeroShotClassifier
@@ -48,9 +49,8 @@ class EmbeddingAttack(Attack):
     def __init__(
         self, threat: Threat, /, *, distance: Distance = "cosine", steps: int = 100, restarts: int = 1
     ) -> None:
+        check_choice("distance", distance, Distance)
         super().__init__(threat, restarts=restarts)
-        if distance not in _DISTANCES:
-            raise ValueError(f"unknown distance {distance!r}; choose one of: {', '.join(_DISTANCES)}")
         self.distance: Distance = distance
         self.steps = steps
         self._ascent = APGD(threat, steps=steps)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from modules import noise
 from modules.attacks.base import Attack, LabelLoss, Labels, Search, where_image
+from modules.perturb.ascent import slope
 from modules.perturb.hyperplane import step_to_hyperplane
 from modules.perturb.losses import Loss, margin
 from modules.perturb.threat import Threat, per_image
@@ -143,18 +144,16 @@ class FAB(Attack):
             leaf = point.detach().requires_grad_()
             logits = search.logits(leaf).to(point.dtype)
             rivals = target[0][:, None] if target else _other_classes(y, logits.shape[1])
-            leads = logits.gather(1, rivals) - logits.gather(1, y[:, None])
-            totals = leads.sum(dim=0).unbind()  # one gradient each; images do not mix
-        leads = leads.detach()
+            leads = (logits.gather(1, rivals) - logits.gather(1, y[:, None])).unbind(dim=1)
         nearest = torch.full((len(point),), torch.inf, device=point.device, dtype=point.dtype)
         lead, normal = torch.zeros_like(nearest), torch.zeros_like(point)
-        for rank, total in enumerate(totals):
-            (grad,) = torch.autograd.grad(total, leaf, retain_graph=rank + 1 < len(totals))
+        for rank, value in enumerate(leads):  # one gradient each; images do not mix
+            grad, value = slope(value, leaf, retain_graph=rank + 1 < len(leads)), value.detach()
             steepness = torch.linalg.vector_norm(grad.flatten(1), ord=_DUAL_ORDER[self.threat.norm], dim=1)
-            distance = leads[:, rank].abs() / (steepness + 1e-12)
+            distance = value.abs() / (steepness + 1e-12)
             nearer = distance < nearest
             nearest = torch.where(nearer, distance, nearest)
-            lead = torch.where(nearer, leads[:, rank], lead)
+            lead = torch.where(nearer, value, lead)
             normal = where_image(nearer, grad, normal)
         return lead, normal
 

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from modules.attacks.base import Attack, LabelLoss, Labels, where_image
+from modules.choices import check_choice
 from modules.perturb.ascent import ascend
 from modules.perturb.losses import LABEL_LOSSES, LabelLossName, Loss
 from modules.perturb.threat import Threat, per_image
 from modules.units import Pixels
+
+Keep = Literal["best", "last"]
 
 
 class PGD(Attack):
@@ -38,11 +41,13 @@ class PGD(Attack):
         steps: int = 10,
         step_size: Pixels = 1 / 255,
         random_start: bool = True,
-        keep: Literal["best", "last"] = "best",
+        keep: Keep = "best",
         loss: LabelLossName = "ce",
         momentum: float = 0.0,
         restarts: int = 1,
     ) -> None:
+        check_choice("keep", keep, Keep)
+        check_choice("loss", loss, LabelLossName)
         super().__init__(threat, restarts=restarts)
         if steps < 0 or step_size <= 0:
             raise ValueError(f"PGD takes steps >= 0 of size > 0, not steps={steps}, step_size={step_size}")
@@ -50,7 +55,7 @@ class PGD(Attack):
             raise ValueError(f"PGD's momentum is {momentum}; it cannot be negative")
         self.momentum = momentum
         self.steps, self.step_size, self.random_start = steps, step_size, random_start
-        self.keep: Literal["best", "last"] = keep
+        self.keep: Keep = keep
         self.loss: LabelLossName = loss
 
     def label_losses(self, logits: Tensor, y: Tensor) -> list[tuple[LabelLoss, Labels]]:

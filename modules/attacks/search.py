@@ -52,6 +52,8 @@ class Search:
         refused: pixels -> [B], positive where an image gets no answer (a detector's gate); only points that fool the
             classifier *and* are answered count as found.
         judge_every: see ``judge``.
+        guides: for each class a picture [K, C, H, W] that is surely taken for it; NaN where there is none.
+        snap: (images, points) -> points of which the judge is asked too, such as pictures of 8 bits.
         candidates: points [B, C, H, W] known from elsewhere, such as another encoder's adversarials; they are looked at
             first, and attacks that can make one more run from the worst point known.
 
@@ -80,13 +82,15 @@ class Search:
         penalty: Loss | None = None,
         refused: Loss | None = None,
         judge_every: int = 5,
+        snap: Callable[[Tensor, Tensor], Tensor] | None = None,
+        guides: Tensor | None = None,
         candidates: Sequence[Tensor] = (),
     ) -> None:
         self.looks: tuple[Classifier, ...] = tuple(looks) if isinstance(looks, Sequence) else (looks,)
         self.x, self.y, self.threat = x, y, threat
         self.draws, self.compact = draws, compact
         self.judge, self.penalty, self.judge_every = judge, penalty, judge_every
-        self.refused = refused
+        self.refused, self.snap, self.guides = refused, snap, guides
         self.candidates = tuple(candidates)
         self.worst = x.clone()
         self.margin = torch.full((len(x),), -torch.inf, device=x.device)
@@ -181,10 +185,14 @@ class Search:
         if answers[0].shape[1] < 2:
             raise ValueError("a model with 1 class is right whatever it sees; an attack needs 2 classes or more")
         self._asked += 1
-        if self.judge is not None:
-            if not judged and self._asked % self.judge_every:
-                return
-            answers = [self._ask(self.judge, x) for _ in range(self.draws)]
+        if self.judge is None:
+            self._compare(x, answers)
+        elif judged or self._asked % self.judge_every == 0:
+            for point in [x] if self.snap is None else [x, self.snap(self.x[self.index], x)]:
+                self._compare(point, [self._ask(self.judge, point) for _ in range(self.draws)])
+
+    def _compare(self, x: Tensor, answers: Sequence[Tensor]) -> None:
+        """Keep the points x of ``index`` that are worse than what is known, by the answers about them."""
         y = self.y[self.index]
         value = torch.stack([margin(logits.detach().float(), y) for logits in answers]).mean(dim=0)
         if not torch.isfinite(value).all():

@@ -1,44 +1,34 @@
-"""A defended encoder is an encoder; whose gradient an attacker follows through it is a choice, and has a name."""
+"""A defended encoder is an encoder; whose gradient an attacker follows through it is a choice (``modules.views``)."""
 
 from __future__ import annotations
 
 import math
-from enum import StrEnum
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from modules.defenses.gates import GateCalibration
 from modules.encoders.base import ImageEncoder
+from modules.views import View as View
 
 
-class View(StrEnum):
-    """Whose gradient does the attacker follow?
+def with_autograd(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A method of pixels that may take gradients inside, also where the caller is in ``torch.inference_mode``.
 
-    Attributes:
-        transfer: the bare encoder's; the defence is met only when the finished image is scored.
-        adaptive: the defence's own, exactly, or by a smooth stand-in where a sign or a gate has no derivative.
-        bpda: the defence's values forwards, the identity backwards (arXiv:1802.00420).
-        eot: as ``adaptive``, with loss and gradient averaged over fresh draws of the defence's noise.
-        smooth: of a copy whose signs and gates are smooth, values included.
-        gate: as ``adaptive``, while keeping the defence's gate from opening.
-        surrogate: of a cheaper copy of the defence.
-        trajectory: of the defence stopped after each of its steps, all losses averaged.
-        ensemble: of the bare and the defended encoder together, losses averaged.
-        query: nobody's; the attacker only asks for answers.
-        released: what the authors' released code hands out, where that differs from the exact gradient.
+    There gradients are silently zero, and a defense that purifies by them would do nothing.
     """
 
-    transfer = "transfer"
-    adaptive = "adaptive"
-    bpda = "bpda"
-    eot = "eot"
-    smooth = "smooth"
-    gate = "gate"
-    surrogate = "surrogate"
-    trajectory = "trajectory"
-    ensemble = "ensemble"
-    query = "query"
-    released = "released"
+    @wraps(method)
+    def run(self: Any, x: Tensor, *args: Any, **named: Any) -> Tensor:
+        if not torch.is_inference_mode_enabled():
+            return method(self, x, *args, **named)
+        with torch.inference_mode(False), torch.no_grad():
+            return method(self, x.clone(), *args, **named)
+
+    return run
 
 
 class Defense(ImageEncoder):
@@ -68,6 +58,13 @@ class Defense(ImageEncoder):
     gate_reads: str = "score"
     gate_rest: float = 0.2
 
+    def __init_subclass__(cls, **named: Any) -> None:
+        """Let a subclass's own ``encode_image`` and ``logits`` take gradients in any mode."""
+        super().__init_subclass__(**named)
+        for name in ("encode_image", "logits"):
+            if name in cls.__dict__:
+                setattr(cls, name, with_autograd(cls.__dict__[name]))
+
     def __init__(self, encoder: ImageEncoder, /) -> None:
         super().__init__()
         self.encoder = encoder
@@ -85,6 +82,7 @@ class Defense(ImageEncoder):
         """Embeddings [B, D] to use instead of z."""
         return z
 
+    @with_autograd
     def encode_image(self, x: Tensor) -> Tensor:
         """Embeddings [B, D] of the purified images, purified."""
         return self.purify_latent(self.encoder.encode_image(self.purify_pixels(x)))
@@ -103,6 +101,10 @@ class Defense(ImageEncoder):
 
     def iterates(self) -> list[ImageEncoder]:
         """The defence stopped after each of its steps but the last; empty where it takes no steps."""
+        return []
+
+    def parts(self) -> list[ImageEncoder]:
+        """Parts of a model that was handed in as a function, each with embeddings of its own; mostly none."""
         return []
 
     def gate(self, x: Tensor) -> Tensor | None:
@@ -132,6 +134,7 @@ class Defense(ImageEncoder):
             View.gate: type(self).gate is not Defense.gate,
             View.surrogate: self.cheaper() is not None,
             View.trajectory: bool(self.iterates()),
+            View.parts: bool(self.parts()),
             View.released: bool(self.artefact),
         }
         return tuple(view for view in View if hooks.get(view, True))
@@ -140,6 +143,11 @@ class Defense(ImageEncoder):
 class Undefended(Defense):
     """The encoder as it is, under the name ``none``."""
 
+    def parts(self) -> list[ImageEncoder]:
+        """Those of the encoder, where it knows any (``eval.handed_in.LogitsEncoder``)."""
+        return list(getattr(self.encoder, "parts", ()))
+
     def views(self) -> tuple[View, ...]:
-        """There is nothing to see through: the encoder's own gradient, or none."""
-        return (View.adaptive, View.query)
+        """There is nothing to see through: the encoder's own gradient, that of its parts, or none."""
+        own = (View.control, View.adaptive, View.parts, View.query)
+        return tuple(view for view in own if view is not View.parts or self.parts())

@@ -9,8 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modules.choices import check_choice
 from modules.defenses.base import Defense
 from modules.encoders.base import ImageEncoder
+
+Mode = Literal["honest", "legacy"]
 
 
 def angle_to(u: Tensor, t: Tensor) -> Tensor:
@@ -72,13 +75,14 @@ class CLIPureCos(Defense):
         blank_embedding: Tensor,
         /,
         *,
-        mode: Literal["honest", "legacy"] = "honest",
+        mode: Mode = "honest",
         steps: int = 10,
         step_size: float | None = None,
         rotation_deg: float | None = None,
         clip_overshoot: bool = True,
         legacy_batch: int = 2,
     ) -> None:
+        check_choice("mode", mode, Mode)
         super().__init__(encoder)
         if steps < 0 or (step_size is not None and step_size < 0) or legacy_batch < 1:
             raise ValueError(

@@ -11,14 +11,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules import noise
+from modules.choices import check_choice
 from modules.defenses.base import Defense
-from modules.defenses.clipure_cos import angle_to, rotate
+from modules.defenses.clipure_cos import Mode, angle_to, rotate
 from modules.defenses.clipure_diff_legacy import LegacyDescent
 from modules.defenses.smooth import unrolling, variant
 from modules.encoders.base import ImageEncoder
 from modules.prior.diffusion import DiffusionPrior
 from modules.prior.likelihood import timesteps_between
 from modules.prior.transformer import TextPrefix
+
+Step = Literal["project", "sphere"]
 
 
 class CLIPureDiff(Defense):
@@ -57,10 +60,10 @@ class CLIPureDiff(Defense):
         blank_tokens: Tensor,
         /,
         *,
-        mode: Literal["honest", "legacy"] = "honest",
+        mode: Mode = "honest",
         steps: int = 10,
         step_size: float | None = None,
-        step: Literal["project", "sphere"] = "project",
+        step: Step = "project",
         t_min: float = 0.9,
         t_max: float = 1.0,
         mc_draws: int = 1,
@@ -69,6 +72,8 @@ class CLIPureDiff(Defense):
         guidance: float = 1.0,
         legacy_batch: int = 2,
     ) -> None:
+        check_choice("mode", mode, Mode)
+        check_choice("step", step, Step)
         super().__init__(encoder)
         legacy = mode == "legacy"
         _check(locals())

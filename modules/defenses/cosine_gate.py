@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from modules.choices import check_choice
 from modules.defenses.clipure_cos import CLIPureCos
 from modules.defenses.latent_gate import Act, LatentGate
 from modules.encoders.base import ImageEncoder
@@ -40,6 +41,7 @@ class CosineGate(LatentGate):
         steps: int = 10,
         step_size: float = 0.05,
     ) -> None:
+        check_choice("act", act, Act)
         purifier = CLIPureCos(encoder, blank_embedding, steps=steps, step_size=step_size)
         super().__init__(encoder, purifier if act == "purify" else None, threshold=threshold, fpr=fpr)
         self.register_buffer("blank", F.normalize(blank_embedding.detach(), dim=-1), persistent=False)

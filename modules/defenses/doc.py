@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules import noise
+from modules.choices import check_choice
 from modules.defenses.base import Defense
 from modules.defenses.gates import Direction
 from modules.defenses.smooth import signs, unrolling, variant
@@ -66,6 +67,7 @@ class DOC(Defense):
         gamma: float = 20.0,
         direction: Direction = "below",
     ) -> None:
+        check_choice("direction", direction, Direction)
         super().__init__(encoder)
         if steps < 0 or step_size <= 0 or draws < 1 or tau <= 0 or not 0 <= momentum < 1:
             raise ValueError(

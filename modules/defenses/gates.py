@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from modules.choices import check_choice
+
 Direction = Literal["below", "above"]
 
 
@@ -32,6 +34,9 @@ class GateCalibration:
     attacked: Tensor
     reads: str = "score"
 
+    def __post_init__(self) -> None:
+        check_choice("direction", self.direction, Direction)
+
 
 def area_under_roc(low: Tensor, high: Tensor) -> float:
     """Probability that a value of ``high`` [M] exceeds one of ``low`` [N], ties half (Mann-Whitney)."""
@@ -50,6 +55,7 @@ def best_cut(clean: Tensor, attacked: Tensor, direction: Direction) -> float:
         attacked: [M] scores.
         direction: the side that counts as attacked.
     """
+    check_choice("direction", direction, Direction)
     values = torch.cat([clean, attacked]).unique()
     cuts = torch.cat([values[:1] - 1e-6, (values[1:] + values[:-1]) / 2, values[-1:] + 1e-6])
     sign = 1 if direction == "above" else -1
@@ -69,6 +75,7 @@ def cut_at(fpr: float, clean: Tensor, direction: Direction = "above") -> float |
         clean: [N] scores of clean images.
         direction: the side that counts as attacked.
     """
+    check_choice("direction", direction, Direction)
     rank = math.ceil((1 - fpr) * (len(clean) + 1) - 1e-9)
     if rank > len(clean):
         return None

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modules.choices import check_choice
 from modules.defenses.base import Defense
 from modules.defenses.smooth import signs, unrolling, variant
 from modules.encoders.base import ImageEncoder
@@ -15,6 +16,8 @@ from modules.perturb.ascent import ascend
 from modules.perturb.threat import Threat
 from modules.units import Pixels
 from modules.zero_shot.head import ZeroShotHead
+
+Predict = Literal["sum", "final"]
 
 
 def cross_entropy_to_all(logits: Tensor) -> Tensor:
@@ -48,8 +51,9 @@ class HedgeDefense(Defense):
         eps: Pixels = 0.031,
         step_size: Pixels = 0.007,
         steps: int = 20,
-        predict: Literal["sum", "final"] = "sum",
+        predict: Predict = "sum",
     ) -> None:
+        check_choice("predict", predict, Predict)
         super().__init__(encoder)
         least = 2 if predict == "sum" else 1
         if steps < least or step_size <= 0:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modules import noise
+from modules.choices import check_choice
 from modules.defenses.clipure_diff import CLIPureDiff
 from modules.defenses.latent_gate import Act, LatentGate
 from modules.encoders.base import ImageEncoder
@@ -56,6 +57,7 @@ class LikelihoodGate(LatentGate):
         steps: int = 10,
         step_size: float = 0.05,
     ) -> None:
+        check_choice("act", act, Act)
         if draws < 1:
             raise ValueError(f"draws is {draws}; a likelihood takes at least one noisy look")
         timesteps_between(prior.noise_scheduler.timesteps, t_min, t_max)  # refuses an empty range

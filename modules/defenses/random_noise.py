@@ -22,8 +22,9 @@ class RandomNoise(Defense):
     random = True
 
     def __init__(self, encoder: ImageEncoder, /, *, norm: Norm = "linf", eps: Pixels = 4 / 255) -> None:
+        threat = Threat(norm, eps)
         super().__init__(encoder)
-        self.threat = Threat(norm, eps)
+        self.threat = threat
 
     def purify_pixels(self, x: Tensor) -> Tensor:
         """x [B, 3, H, W] plus noise, cut to the box."""

@@ -36,6 +36,18 @@ class Route:
     refused: Loss | None = None
 
 
+def routes(view: View, defense: Defense) -> list[Route]:
+    """The routes of a view that the defense has: one, or for ``parts`` one for each part and one for all together.
+
+    Raises:
+        ValueError: it does not have this view.
+    """
+    if view is not View.parts:
+        return [route(view, defense)]
+    parts = defense.parts()
+    return [Route((part,)) for part in parts] + ([Route(tuple(parts))] if len(parts) > 1 else [])
+
+
 def route(view: View, defense: Defense) -> Route:
     """The route of a view that the defence has.
 
@@ -66,7 +78,9 @@ def route(view: View, defense: Defense) -> Route:
             return through((*defense.iterates(), exact))
         case View.ensemble:
             return through((undefended(defense), exact))
-        case View.query:
+        case View.parts:
+            return Route(tuple(defense.parts()))
+        case View.query | View.control:
             return Route((defense,), faithful=True, averaged=defense.random, refused=_refusal(defense))
         case View.released:
             return Route((defense,), faithful=True)

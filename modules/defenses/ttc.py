@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from modules import noise
+from modules.choices import check_choice
 from modules.defenses.base import Defense
 from modules.defenses.gates import Direction, GateCalibration, area_under_roc, best_cut
 from modules.defenses.smooth import opened, signs, unrolling, variant
@@ -52,6 +53,7 @@ class TTC(Defense):
         beta: float = 2.0,
         calibrate: bool = False,
     ) -> None:
+        check_choice("direction", direction, Direction)
         super().__init__(encoder)
         if steps < 0 or step_size <= 0:
             raise ValueError(f"TTC takes steps >= 0 of size > 0, not steps={steps}, step_size={step_size}")

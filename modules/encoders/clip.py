@@ -8,17 +8,20 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.choices import check_choice
 from modules.encoders.base import ImageEncoder
 from modules.encoders.positions import resize_positions
 from modules.encoders.quick import quicken
 from modules.encoders.text import TextEncoder
 
+Interpolation = Literal["bicubic", "bilinear"]
+ResizeMode = Literal["shortest", "longest", "squash"]
 TINY = "tiny"
 """Name of the embedded model: open_clip's architecture at 32 pixels, trained on handwritten digits."""
 
@@ -52,9 +55,11 @@ class CLIPEncoder(ImageEncoder):
         std: Sequence[float],
         image_size: int,
         embedding_dim: int,
-        resize_mode: str = "shortest",
-        interpolation: str = "bicubic",
+        resize_mode: ResizeMode = "shortest",
+        interpolation: Interpolation = "bicubic",
     ) -> None:
+        check_choice("resize_mode", resize_mode, ResizeMode)
+        check_choice("interpolation", interpolation, Interpolation)
         super().__init__()
         self.visual = visual
         quicken(visual)

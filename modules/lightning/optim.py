@@ -11,6 +11,8 @@ from torch import nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
+from modules.choices import check_choice
+
 
 def warmup_cosine(step: int, *, warmup_steps: int, max_steps: int) -> float:
     """Factor of the learning rate: linear to 1 over W steps, then a half cosine to 0 at S.
@@ -24,6 +26,9 @@ def warmup_cosine(step: int, *, warmup_steps: int, max_steps: int) -> float:
         return (step + 1) / warmup_steps
     done = min((step - warmup_steps) / (max_steps - warmup_steps), 1.0)
     return 0.5 * (1 + math.cos(math.pi * done))
+
+
+Schedule = Literal["cosine", "constant"]
 
 
 @dataclass(frozen=True)
@@ -50,10 +55,11 @@ class OptimizerSettings:
     eps: float = 1e-8
     warmup_steps: int = 1400
     max_steps: int = 20000
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Schedule = "cosine"
     decay_all: bool = True
 
     def __post_init__(self) -> None:
+        check_choice("schedule", self.schedule, Schedule)
         if not (self.lr > 0 and math.isfinite(self.lr)):
             raise ValueError(f"lr={self.lr}: must be positive")
         if not self.weight_decay >= 0:
@@ -62,8 +68,6 @@ class OptimizerSettings:
             raise ValueError(f"betas={tuple(self.betas)}: must be two numbers in [0, 1)")
         if not self.eps > 0:
             raise ValueError(f"eps={self.eps}: must be positive")
-        if self.schedule not in ("cosine", "constant"):
-            raise ValueError(f"unknown schedule {self.schedule!r}; choose one of: constant, cosine")
         if not 0 <= self.warmup_steps < self.max_steps:
             raise ValueError(
                 f"warmup_steps={self.warmup_steps}: must be in 0..{self.max_steps - 1}, "

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from modules import noise
 from modules.attacks.base import Attack
+from modules.choices import check_choice
 from modules.encoders.base import ImageEncoder, frozen
 from modules.lightning.optim import OptimizerSettings
 from modules.lightning.watch import Climb, StepWatch
@@ -58,6 +59,7 @@ class PerceptualTraining(pl.LightningModule):
         seed: int = 0,
         identity: dict[str, Any] | None = None,
     ) -> None:
+        check_choice("target", target, Target)
         super().__init__()
         self.encoder, self.attack, self.settings = encoder, attack, settings
         self.margin, self.seed, self.identity = margin, seed, identity or {}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
 from modules import noise
+from modules.choices import check_choice
 from modules.encoders.base import ImageEncoder
 from modules.perceptual.metric import unit
 from modules.perturb.joint import JointThreat, apart
@@ -37,8 +38,7 @@ class Choice:
     """
 
     def __init__(self, encoder: ImageEncoder, triplets: Tensor, /, *, target: Target = "reference") -> None:
-        if target not in PERTURBED:
-            raise ValueError(f"unknown target {target!r}; choose one of: {', '.join(get_args(Target))}")
+        check_choice("target", target, Target)
         self.encoder, self.triplets = encoder, triplets
         self.target: Target = target
         self._fixed: Tensor | None = None  # embeddings [B, 3 - k, D] of what cannot be changed
@@ -100,6 +100,7 @@ class Choice:
 
 def perturbed(triplets: Tensor, target: Target) -> Tensor:
     """[B, k * 3, H, W] the images of the triplets [B, 3, 3, H, W] that an attacker may change."""
+    check_choice("target", target, Target)
     return triplets[:, list(PERTURBED[target])].flatten(1, 2)
 
 
@@ -109,5 +110,6 @@ def threat_of(target: Target, threat: Threat) -> Threat:
     Raises:
         ValueError: several images under l1.
     """
+    check_choice("target", target, Target)
     images = len(PERTURBED[target])
     return threat if images == 1 else JointThreat(threat.norm, threat.eps, images=images)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from modules import noise
 from modules.attacks.apgd import APGD
+from modules.choices import check_choice
 from modules.encoders.base import ImageEncoder, frozen
 from modules.perceptual.metric import unit
 from modules.perturb.ascent import ascend
@@ -166,6 +167,8 @@ def invert(
     Raises:
         ValueError: the targets or the start do not fit the encoder.
     """
+    if not isinstance(start, Tensor):
+        check_choice("start", start, Start)
     how = how or Inverting()
     if targets.dim() != 2 or targets.shape[1] != encoder.embedding_dim:
         raise ValueError(
@@ -207,8 +210,6 @@ def _start(start: Start | Tensor, size: int, targets: Tensor) -> Tensor:
         if start.dim() != 4 or start.shape[1:] != shape[1:] or len(start) not in (1, len(targets)):
             raise ValueError(f"the start is {list(start.shape)}; it must be one image or one for each of {list(shape)}")
         return start.to(targets.device).expand(shape).clone()
-    if start not in get_args(Start):
-        raise ValueError(f"unknown start {start!r}; choose one of: {', '.join(get_args(Start))}")
     grey = torch.full(shape, 0.5, device=targets.device)
     return grey if start == "grey" else noise.uniform(grey, "inversion/start")
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.choices import check_choice
 from modules.perceptual.metric import unit
 
 Votes = Literal["majority", "distance"]
@@ -43,6 +44,7 @@ class NearestNeighbours(nn.Module):
         votes: Votes = "majority",
         temperature: float = 0.01,
     ) -> None:
+        check_choice("votes", votes, Votes)
         super().__init__()
         check_examples(labels, classes)
         if not 1 <= k <= len(embeddings):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from modules.perturb.half_precision import entry_to_half, scaled_gradient
 from modules.perturb.losses import Loss
 from modules.perturb.threat import Threat
 
@@ -24,11 +25,27 @@ class Iterate(NamedTuple):
     value: Tensor | None
 
 
-def slope(value: Tensor, x: Tensor, *, create_graph: bool = False) -> Tensor:
-    """Gradient [B, C, H, W] of the summed values [B] with respect to x; zero where no gradient reaches x at all."""
+@torch.enable_grad()
+def slope(value: Tensor, x: Tensor, *, create_graph: bool = False, retain_graph: bool = False) -> Tensor:
+    """Gradient [B, C, H, W] of the summed values [B] with respect to x; zero where no gradient reaches x at all.
+
+    Where it passes through float16 (``precision=16-mixed``, a model in half precision) it is scaled on the way.
+
+    Args:
+        value: loss of each image.
+        x: pixels.
+        create_graph: keep the graph of the gradient, to differentiate it again.
+        retain_graph: keep the graph of the loss, for another gradient.
+    """
     if not value.requires_grad:
         return torch.zeros_like(x)
-    (grad,) = torch.autograd.grad(value.sum(), x, create_graph=create_graph, allow_unused=True)
+    entry = entry_to_half(value, x.device.type)
+    if entry is not None:
+        # Autocast would bring the head's gradients to float16 too, which was spared it on the way forward.
+        with torch.autocast(x.device.type, enabled=False):
+            return scaled_gradient(value, x, entry, create_graph=create_graph)
+    keep = retain_graph or create_graph
+    (grad,) = torch.autograd.grad(value.sum(), x, create_graph=create_graph, retain_graph=keep, allow_unused=True)
     return torch.zeros_like(x) if grad is None else grad
 
 
@@ -66,6 +83,7 @@ def ascend(
             value = loss(leaf)
             grad = slope(value, leaf, create_graph=differentiable)
             moved = threat.confine(x, leaf + step_size * direction(grad))
-        yield Iterate(leaf if differentiable else leaf.detach(), value)
+        # A value that kept its graph would hold the activations until the next one is computed.
+        yield Iterate(leaf, value) if differentiable else Iterate(leaf.detach(), value.detach())
         point = moved if differentiable else moved.detach()
     yield Iterate(point, None)

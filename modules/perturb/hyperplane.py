@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from modules.choices import check_choice
 from modules.perturb.threat import Norm
 
 
@@ -24,6 +25,7 @@ def step_to_hyperplane(x: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Te
         gap: [B] value of the linear function at x, less its value on the hyperplane; any sign.
         norm: what is shortest.
     """
+    check_choice("norm", norm, Norm)
     flat, slope = x.flatten(1), normal.flatten(1)
     scale = slope.abs().amax(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
     rate, need = slope.abs() / scale[:, None], gap.abs() / scale

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from modules import noise
+from modules.choices import check_choice
 
 Norm = Literal["linf", "l2", "l1"]
+
+_LEVEL_SLACK = 1e-3  # of a grey level: what single precision makes of 4/255 added to a pixel
 
 
 def per_image(value: Tensor, like: Tensor) -> Tensor:
@@ -63,8 +66,7 @@ class Threat:
     eps: float = 4 / 255
 
     def __post_init__(self) -> None:
-        if self.norm not in get_args(Norm):
-            raise ValueError(f"unknown norm {self.norm!r}; choose one of: {', '.join(get_args(Norm))}")
+        check_choice("norm", self.norm, Norm)
         if not (math.isfinite(self.eps) and self.eps >= 0):
             raise ValueError(f"eps is {self.eps}; it is a radius in [0, 1] pixels and cannot be negative")
 
@@ -105,6 +107,22 @@ class Threat:
         inside = ((x_adv >= 0) & (x_adv <= 1)).flatten(1).all(dim=1)
         slack = tolerance * max(1.0, self.eps) if self.norm == "l1" else tolerance
         return inside & (self.distance(x, x_adv) <= self.eps + slack)
+
+    def rounded(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        """The picture of 8 bits in ball and box that is next to x_adv [B, C, H, W]; x: the images attacked.
+
+        Pixels go to the nearest grey level that the ball allows.  Where the ball of ``l2`` or ``l1`` does not hold the
+        nearest levels of an image, all of them are rounded towards the image.  A pixel without an allowed level stays.
+        """
+        near = (x_adv * 255).round()
+        if self.norm == "linf":
+            lowest = ((x - self.eps) * 255 - _LEVEL_SLACK).ceil().clamp_min(0)
+            highest = ((x + self.eps) * 255 + _LEVEL_SLACK).floor().clamp_max(255)
+            level = torch.minimum(torch.maximum(near, lowest), highest)
+            return torch.where(lowest <= highest, level / 255, x_adv)
+        inside = torch.where(x_adv > x, (x_adv * 255).floor(), (x_adv * 255).ceil()) / 255
+        inside = torch.where((inside - x) * (x_adv - x) > 0, inside, x)
+        return torch.where(per_image(self.contains(x, near / 255, tolerance=0.0), x), near / 255, inside)
 
     def distance(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """[B] length of x_adv - x under the norm."""

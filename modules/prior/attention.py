@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.choices import check_choice
 from modules.prior.layers import LayerNorm
 from modules.prior.positions import Rotary
 
@@ -42,6 +43,7 @@ class Attention(nn.Module):
         dropout: float,
         stable: bool = False,
     ) -> None:
+        check_choice("attention", attention, AttentionKind)
         super().__init__()
         self.heads, self.attention = heads, attention
         self.null_kv = nn.Parameter(torch.randn(2, dim_head))

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from modules.choices import check_choice
 from modules.prior.architecture import network_settings
 from modules.prior.attention import AttentionKind
 from modules.prior.convert_schedule import stored_schedule
@@ -66,6 +67,9 @@ def convert(
         ValueError: the release is not known, names or shapes do not fit it, the schedule is another, values are not
             finite, or something must be said that nothing says.
     """
+    for name, value, kind in (("attention", attention, AttentionKind), ("prediction", prediction, Prediction)):
+        if value is not None:
+            check_choice(name, value, kind)
     prediction = prediction or config.prediction
     if prediction is None:
         raise ValueError(

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from modules.choices import check_choice
 from modules.inert_pickle import Inert, read_inert
 from modules.odd_tensors import refuse_odd
 from modules.prior.layouts import Release
@@ -38,6 +39,10 @@ class Source:
     release: Release | None
     step: int | None
 
+    def __post_init__(self) -> None:
+        if self.weights is not None:
+            check_choice("weights", self.weights, Weights)
+
 
 def read_source(path: Path, weights: Weights | None = None) -> Source:
     """The weights in a file; nothing of it is run, and tensors are mapped, not loaded.
@@ -52,8 +57,8 @@ def read_source(path: Path, weights: Weights | None = None) -> Source:
     Raises:
         ValueError: no file, damaged, refused, or it lacks the weights.
     """
-    if weights is not None and weights not in get_args(Weights):
-        raise ValueError(f"unknown weights {weights!r}; choose one of: {', '.join(get_args(Weights))}")
+    if weights is not None:
+        check_choice("weights", weights, Weights)
     content = _safetensors(path) if path.is_file() and kind_of(path) == "safetensors" else read_inert(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not a checkpoint; give a DiffusionPrior's file")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.choices import check_choice
 from modules.prior.likelihood import log_likelihood
 from modules.prior.loss import LossKind, loss_per_sample
 from modules.prior.network import PriorNetwork
@@ -48,10 +49,9 @@ class DiffusionPrior(nn.Module):
         image_drop: float = 0.1,
         clamp: bool = False,
     ) -> None:
+        check_choice("prediction", prediction, Prediction)
+        check_choice("loss", loss, LossKind)
         super().__init__()
-        for name, value, kind in (("prediction", prediction, Prediction), ("loss", loss, LossKind)):
-            if value not in get_args(kind):
-                raise ValueError(f"unknown {name} {value!r}; choose one of: {', '.join(get_args(kind))}")
         for name, rate in (("text_drop", text_drop), ("image_drop", image_drop)):
             if not 0 <= rate <= 1:
                 raise ValueError(f"{name}={rate}: must be in [0, 1]")

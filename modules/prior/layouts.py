@@ -10,6 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
+from modules.choices import check_choice
 from modules.prior.attention import AttentionKind
 from modules.prior.nulls import NullKind
 from modules.prior.transformer import StableNorm
@@ -64,6 +65,11 @@ class Layout:
     bias_factor: int = 1
     tables: str = ""
     gain: str = "gamma"
+
+    def __post_init__(self) -> None:
+        check_choice("attention", self.attention, AttentionKind)
+        check_choice("nulls", self.nulls, NullKind)
+        check_choice("stable_norm", self.stable_norm, StableNorm)
 
     @property
     def releases(self) -> str:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from modules.choices import check_choice
 from modules.prior.diffusion import Prediction
 from modules.prior.loss import LossKind
 from modules.prior.schedule import ScheduleKind
 
-_LOSSES: dict[str, LossKind] = {"l2": "l2", "l1": "l1", "huber": "huber"}
 # Fields of the network that the weights show too, and what the release takes where they are left out.
 _NETWORK_DEFAULTS: dict[str, Any] = {
     "dim": None,
@@ -56,6 +56,13 @@ class LibraryConfig:
     self_cond: bool = False
     network: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_choice("loss", self.loss, LossKind)
+        if self.prediction is not None:
+            check_choice("prediction", self.prediction, Prediction)
+        if self.schedule is not None:
+            check_choice("schedule", self.schedule, ScheduleKind)
+
 
 def read_library_config(path: Path) -> LibraryConfig:
     """The settings in a file: the whole training configuration, or its ``prior`` part.
@@ -72,17 +79,21 @@ def read_library_config(path: Path) -> LibraryConfig:
     prior = content.get("prior", content) if isinstance(content, dict) else None
     if not isinstance(prior, dict) or not isinstance(net := prior.get("net"), dict):
         raise ValueError(f"{path} has no 'prior' with a 'net'; give the prior_config.json that lies beside the weights")
-    if (loss := prior.get("loss_type", "l2")) not in _LOSSES:
-        raise ValueError(f"{path}: unknown loss_type {loss!r}; choose one of: {', '.join(_LOSSES)}")
+    loss, schedule = prior.get("loss_type", "l2"), prior.get("beta_schedule", "cosine")
+    try:
+        check_choice("loss_type", loss, LossKind)
+        check_choice("beta_schedule", schedule, ScheduleKind)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     _check_scale(path, prior, net)
     drop = prior.get("cond_drop_prob", 0.0)
     return LibraryConfig(
         prediction="v" if prior.get("predict_v") else "x0" if prior.get("predict_x_start", True) else "eps",
-        loss=_LOSSES[loss],
+        loss=loss,
         text_drop=_given(prior, "text_cond_drop_prob", drop),
         image_drop=_given(prior, "image_cond_drop_prob", drop),
         clamp=bool(prior.get("training_clamp_l2norm", False)),
-        schedule=prior.get("beta_schedule", "cosine"),
+        schedule=schedule,
         text_states=bool(prior.get("condition_on_text_encodings", True)),
         self_cond=bool(net.get("self_cond", False)),
         network=_network(net),

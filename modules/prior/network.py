@@ -5,12 +5,13 @@ Shapes: B batch, L text states, N tokens, D width, H heads, E channels per head.
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.choices import check_choice
 from modules.prior.attention import Attention, AttentionKind
 from modules.prior.layers import FeedForward, SinusoidalTime, TimeMLP
 from modules.prior.nulls import LEARNED_IMAGE, LEARNED_STATES, UNDROPPED, NullKind, text_with_nulls
@@ -236,8 +237,7 @@ def _layers(settings: dict[str, Any]) -> list[tuple[Attention, FeedForward]]:
 
 def _check(settings: dict[str, Any]) -> None:
     for name, kind in _CHOICES.items():
-        if settings[name] not in get_args(kind):
-            raise ValueError(f"unknown {name} {settings[name]!r}; choose one of: {', '.join(get_args(kind))}")
+        check_choice(name, settings[name], kind)
     for name, value in settings.items():
         least = 0 if name == "max_text_len" and settings["nulls"] not in LEARNED_STATES else 1
         if type(value) is int and value < least and name not in _RATES:

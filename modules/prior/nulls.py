@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from modules.choices import check_choice
+
 NullKind = Literal["learned", "text_kept", "padding", "masked"]
 
 LEARNED_STATES = ("learned", "text_kept", "padding")  # a learned row for every padded state
@@ -38,6 +40,7 @@ def text_with_nulls(
         null_states: [1, L, D] learned rows.
         null_embeds: [1, N, D] learned rows.
     """
+    check_choice("kind", kind, NullKind)
     present_BL = (states_BLD != 0).any(dim=-1)
     if null_states is None:
         seen = torch.cat([present_BL, present_BL.new_ones(embeds_BND.shape[:2])], dim=1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from modules.choices import check_choice
 
 ScheduleKind = Literal["cosine", "linear", "quadratic", "sigmoid", "jsd"]
 
@@ -56,10 +58,8 @@ class NoiseSchedule(nn.Module):
     p2_loss_weight: Tensor
 
     def __init__(self, *, timesteps: int = 1000, kind: ScheduleKind = "cosine") -> None:
+        check_choice("noise schedule kind", kind, ScheduleKind)
         super().__init__()
-        if kind not in get_args(ScheduleKind):
-            choices = ", ".join(sorted(get_args(ScheduleKind)))
-            raise ValueError(f"unknown noise schedule {kind!r}; choose one of: {choices}")
         if timesteps < 2 or (kind in ("linear", "quadratic", "sigmoid") and timesteps <= 20):
             least = 2 if kind in ("cosine", "jsd") else 21
             raise ValueError(f"timesteps={timesteps}: the {kind} schedule needs at least {least}")

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modules.choices import check_choice
 from modules.prior.attention import Attention, KeysValues
 from modules.prior.layers import FeedForward, LayerNorm
 from modules.prior.positions import RelativeBias
@@ -58,6 +59,7 @@ class CausalTransformer(nn.Module):
         final_proj: bool = True,
         stable_norm: StableNorm = "last",
     ) -> None:
+        check_choice("stable_norm", stable_norm, StableNorm)
         super().__init__()
         self.init_norm = LayerNorm(dim, stable=stable_norm == "all") if norm_in else nn.Identity()
         self.rel_pos_bias = RelativeBias(heads)

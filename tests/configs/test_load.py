@@ -98,7 +98,7 @@ def test_unknown_components_list_the_choices() -> None:
         ("eot_draws=-1", "eot_draws is -1"),
         ("score_draws=0", "score_draws is 0"),
         ("stop_width=2", "stop_width is 2"),
-        ("attacks.apgd_t.views=[transfer,sideways]", "unknown view 'sideways'; choose of: transfer, adaptive"),
+        ("attacks.apgd_t.views=[transfer,sideways]", "unknown view 'sideways'; choose of: control, transfer, adaptive"),
         ("threat.norm=l7", "l7"),
     ],
 )

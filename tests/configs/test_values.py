@@ -120,7 +120,7 @@ def test_numbers_out_of_their_range_cost_a_line(word: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("views=[adaptiv]", "views: unknown value 'adaptiv'; choose one of: 'transfer', 'adaptive', "),
+        ("views=[adaptiv]", "views: unknown value 'adaptiv'; choose one of: 'control', 'transfer', 'adaptive', "),
         ("threat.norm=l3", "threat.norm: unknown value 'l3'; choose one of: 'linf', 'l2', 'l1'"),
         ("batch_size=null", "batch_size: it cannot be null"),
         ("attacks.pgd.stepz=4", "attacks.pgd: attack 'pgd': unknown key 'stepz'. Did you mean one of: 'steps', "),

@@ -26,11 +26,23 @@ class DetachedPurifier(Defense):
         return z + 0.1 * z.tanh()
 
 
+class _Half(torch.autograd.Function):
+    """Rounds values and gradients to half precision, which an operator of its own keeps out of the graph's sight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.half().float()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0].half().float()
+
+
 class HalfPrecision(Defense):
     """Logits so small that their gradient is lost on its way back through half precision; values survive."""
 
     def logits(self, x: Tensor, head: Head) -> Tensor:
-        return 1e-9 * head(self.encode_image(x).half().float())
+        return 1e-9 * head(_Half.apply(self.encode_image(x)))  # pyright: ignore[reportArgumentType]
 
 
 class Saturated(Defense):

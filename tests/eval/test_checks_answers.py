@@ -11,6 +11,7 @@ from torch import Tensor
 
 from eval.card import Doubt, Health
 from eval.checks import answers
+from eval.checks.memory import memory_doubts
 from eval.checks.probed import Probed, moved, percent
 from modules import noise
 from modules.defenses.base import Defense, Undefended
@@ -66,7 +67,7 @@ def test_honest_defences_raise_none(make: Callable[[ImageEncoder], Defense]) -> 
     assert answers.randomness_doubts(seen) == []
     assert answers.answer_doubts(seen) == []
     assert answers.comparison_doubts(seen) == []
-    assert answers.memory_doubts(seen, before) == []
+    assert memory_doubts(seen, before) == []
 
 
 def test_noise_is_hidden_undeclared_or_idle() -> None:
@@ -99,7 +100,7 @@ def test_rounding_is_no_noise(size: float, found: int) -> None:
         (lambda x: x - x.mean(dim=0), "in a padded batch|with half|alone"),
         (lambda x: torch.where(torch.arange(len(x))[:, None, None, None] % 2 == 0, x, x.flip(-1)), "in another order"),
         (lambda x: x if len(x) > 1 else x.flip(-1), "alone"),
-        (lambda x: x if len(x) <= 32 else x.flip(-1), "in a padded batch"),
+        (lambda x: x if len(x) <= 32 else x.flip(-1), "in a batch of 120, as the evaluation's|in a padded batch"),
         (lambda x: torch.cat([x[:1].flip(-1), x[1:]]), "in another order"),
     ],
 )
@@ -217,10 +218,10 @@ def test_a_defence_that_never_acts_is_said_to_be_idle() -> None:
 def test_a_defence_that_remembers_is_found() -> None:
     seen = probed(gallery.WakesUp)
     before = seen.logits()
-    assert answers.memory_doubts(seen, before) == []
+    assert memory_doubts(seen, before) == []
     for _ in range(60):
         seen.logits()
-    assert summary(answers.memory_doubts(seen, before)) == [("remembers", "red")]
+    assert summary(memory_doubts(seen, before)) == [("remembers", "red")]
 
 
 def test_movement_is_measured_in_spreads_and_nonsense_is_infinite() -> None:
@@ -233,3 +234,36 @@ def test_movement_is_measured_in_spreads_and_nonsense_is_infinite() -> None:
 
 def test_shares_are_written_for_people() -> None:
     assert [percent(share) for share in (0.0, 0.004, 0.5, 1.0)] == ["0 %", "0.4 %", "50 %", "100 %"]
+
+
+def test_a_defense_that_looks_for_the_grid_of_grey_levels_is_found() -> None:
+    def off_the_grid(x: Tensor) -> Tensor:
+        off = ((x * 255 - (x * 255).round()).abs() > 0.02).flatten(1).any(dim=1)
+        return torch.where(off[:, None, None, None], x.flip(-1), x)
+
+    found = answers.grid_doubts(probed(lambda encoder: Pixels(encoder, off_the_grid)))
+    assert summary(found) == [("watches_pixels", "red")]
+    for make in (Undefended, honest, lambda encoder: Pixels(encoder, lambda x: (x * 255).round() / 255)):
+        assert answers.grid_doubts(probed(make)) == []
+
+
+def test_a_defense_that_another_order_or_a_copy_tells_apart_remembers() -> None:
+    class Stores(Defense):
+        def __init__(self, encoder: ImageEncoder) -> None:
+            super().__init__(encoder)
+            self.first: Tensor | None = None
+
+        def purify_latent(self, z: Tensor) -> Tensor:
+            self.first = z[:1].detach() if self.first is None else self.first
+            return z + self.first
+
+    encoder = Reader("loud").freeze()
+    judge, batch = toy_judge(encoder, Stores(encoder))
+    judge.plan.config = replace(judge.plan.config, rechecks=["afresh"])
+    fresh = type(judge)(encoder, judge.plan, judge.task, judge.subject)
+    seen = Probed(fresh, "planted", batch.select(slice(0, 16)))
+    fresh.defenses["planted"].encode_image(batch.x[40:60])  # asked about others first
+    assert summary(memory_doubts(seen, seen.logits())) == [("remembers", "red")]
+    assert seen.unchecked == []
+    seen = probed(honest)
+    assert memory_doubts(seen, seen.logits()) == [] and len(seen.unchecked) == 1  # nobody asked for copies

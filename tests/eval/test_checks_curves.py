@@ -15,13 +15,13 @@ def share(value: float) -> Share:
     return Share(value, *wilson(value * N, N), N)
 
 
-def said(over: Over, points: dict[float, float], norm: str = "linf") -> list[tuple[str, str]]:
-    curve = Curve(over, "apgd", "adaptive", [(x, share(value)) for x, value in points.items()])
-    return [(doubt.name, doubt.severity) for doubt in curve_doubts([curve], norm)]
+def said(over: Over, points: dict[float, float], whole: bool = False) -> list[tuple[str, str]]:
+    curve = Curve(over, "apgd", "adaptive", [(x, share(value)) for x, value in points.items()], whole)
+    return [(doubt.name, doubt.severity) for doubt in curve_doubts([curve], [])]
 
 
 def radii(*values: float) -> dict[float, float]:
-    return {eps / 255: value for eps, value in zip((0, 2, 4, 8, 64), values, strict=False)}
+    return {eps / 255: value for eps, value in zip((0, 2, 4, 8, 127.5), values, strict=False)}
 
 
 def test_honest_curves_raise_no_doubt() -> None:
@@ -45,16 +45,25 @@ def test_a_rise_over_several_points_is_a_rise() -> None:
     assert said("eps", radii(0.3, 0.37, 0.44, 0.51)) == [("not_monotone", "red")]
 
 
-@pytest.mark.parametrize(
-    ("left", "norm", "found"), [(0.03, "linf", 0), (0.2, "linf", 1), (0.2, "l2", 0), (0.0, "linf", 0)]
-)
-def test_a_large_ball_leaves_nothing(left: float, norm: str, found: int) -> None:
-    assert said("eps", radii(0.9, 0.8, 0.7, 0.6, left), norm) == [("never_falls", "red")] * found
+@pytest.mark.parametrize(("left", "whole", "found"), [(0.03, True, 0), (0.2, True, 1), (0.2, False, 0), (0.0, True, 0)])
+def test_a_ball_that_holds_images_of_other_classes_leaves_nothing(left: float, whole: bool, found: int) -> None:
+    assert said("eps", radii(0.9, 0.8, 0.7, 0.6, left), whole) == [("never_falls", "red")] * found
 
 
-def test_a_ball_that_was_not_tried_is_not_doubted() -> None:
+def test_what_may_be_left_is_a_share_of_what_was_right() -> None:
+    assert said("eps", radii(0.15, 0.15, 0.15, 0.15, 0.1), whole=True) == [("never_falls", "red")]
+
+
+def test_a_ball_that_was_not_tried_is_not_doubted_but_listed_as_unchecked() -> None:
     assert said("eps", {0.0: 0.9, 32 / 255: 0.5}) == []
     assert said("steps", {1: 0.5, 100: 0.5}) == []
+    ending = [
+        Curve("eps", "apgd", "adaptive", [(0.0, share(0.9)), (0.5, share(0.0))], whole) for whole in (True, False)
+    ]
+    for curve, told in zip(ending, (0, 1), strict=True):
+        unchecked: list[str] = []
+        curve_doubts([curve], unchecked)
+        assert len(unchecked) == told
 
 
 @pytest.mark.parametrize(("last", "found"), [(0.40, 1), (0.44, 0), (0.45, 0)])

@@ -140,3 +140,42 @@ def test_radii_of_a_curve_are_not_the_worst_case() -> None:
 def test_the_numbers_stand_in_the_text() -> None:
     (doubt,) = doubts(table(adaptive=100, query=80))
     assert "fell 20 images (10 %)" in doubt.text and "of 100" in doubt.text
+
+
+@pytest.mark.parametrize(
+    ("clean", "classes", "expected"),
+    [
+        (20, 10, [("at_chance", "red")]),
+        (0, 10, [("at_chance", "red")]),
+        (21, 10, []),
+        (100, 2, [("at_chance", "red")]),
+        (101, 2, []),
+        (0, 0, []),  # nobody said how many there are
+    ],
+)
+def test_a_clean_accuracy_that_guessing_reaches_is_no_accuracy(
+    clean: int, classes: int, expected: list[tuple[str, str]]
+) -> None:
+    assert said(table(clean), rows(classes=classes)) == expected
+    if clean:
+        assert said(table(clean, adaptive=0, query=0), rows(classes=classes)) == expected
+
+
+def test_chance_is_told_of_the_judged_defense_alone_and_in_the_mean_over_draws() -> None:
+    weak = table(180, bare=10, adaptive=10, query=10)
+    assert ("at_chance", "red") not in said(weak, rows(classes=10))
+    noisy = Outcomes(keys=[str(i) for i in range(N)], draws={Cell("tried"): [flags(10), flags(40)]})
+    assert said(noisy, rows(classes=10)) == []
+    assert said(noisy, rows(classes=8)) == [("at_chance", "red")]
+
+
+@pytest.mark.parametrize(
+    ("noise", "expected"),
+    [(100, []), (99, [("noise_wins", "amber")]), (97, [("noise_wins", "red")])],
+)
+def test_images_that_only_noise_fells_are_counted(noise: int, expected: list[tuple[str, str]]) -> None:
+    assert said(table(adaptive=100, query=min(noise, 100), control=noise)) == [
+        *expected,
+        *([("query_wins", severity) for _, severity in expected][:1] if noise < 100 else []),
+    ]
+    assert said(table(adaptive=100, query=90 + 10, control=150)) == []

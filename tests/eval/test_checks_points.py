@@ -75,6 +75,7 @@ def test_who_says_that_a_stand_in_is_needed_is_doubted_less() -> None:
         (gallery.GradientWatcher, ["watches_gradients"]),
         (lambda e: Logits(e, lambda z: z.double().mul(1e-9).float()), []),  # small, in single precision
         (lambda e: Logits(e, lambda z: z.half().float()), []),  # half precision, of the usual size
+        (lambda e: Logits(e, lambda z: 1e-9 * z.half().float()), []),  # half precision that attackers scale
         (lambda e: Logits(e, lambda z: 5 * z), []),
     ],
 )
@@ -194,3 +195,51 @@ def test_a_gradient_that_hides_the_way_is_found_from_a_cold_start(declared: bool
     assert doubts(x, some) == [("masked_gradient", AMBER)]
     assert doubts(fooling, fooling) == doubts(fooling, x) == doubts(x, x) == []
     assert doubts(x, torch.cat([fooling[:3], x[3:]])) == []
+
+
+def test_a_gradient_that_gains_no_more_than_noise_is_useless() -> None:
+    def elsewhere(logits: Tensor) -> Tensor:
+        """Its values, the slope of their opposite."""
+        other = -1e-4 * logits
+        return logits.detach() + other - other.detach()
+
+    assert summary(points.useless_doubts(probed(lambda encoder: Logits(encoder, elsewhere)).few, View.adaptive)) == [
+        ("useless_gradient", RED)
+    ]
+    for make in (Undefended, honest):
+        assert points.useless_doubts(probed(make).few, View.adaptive) == []
+
+
+def test_answers_that_switch_on_the_way_are_told_from_those_that_only_bend() -> None:
+    def switches(logits: Tensor) -> Tensor:
+        return torch.where(logits.topk(2, dim=1).values.diff(dim=1).abs() < 1.0, logits.flip(1), logits)
+
+    def bends(logits: Tensor) -> Tensor:
+        return logits.clamp(max=0.1)
+
+    for change, found in ((switches, [("jumps", AMBER)]), (bends, [])):
+        seen = probed(lambda encoder, change=change: Logits(encoder, change)).few
+        x_adv = seen.batch.x.roll(1, 0)  # the way to an image of another class
+        assert summary(points.jump_doubts(seen, x_adv)) == found
+    for make in (Undefended, honest):
+        seen = probed(make).few
+        assert points.jump_doubts(seen, points.short_attack(seen)) == []
+
+
+def test_saturation_is_red_only_where_no_attack_heeds_another_loss() -> None:
+    plain, entropy = torch.ones(4, 3, 2, 2), torch.zeros(4, 3, 2, 2)
+    assert summary(gradients.saturation_doubts(plain, entropy, False)) == [("saturated_logits", RED)]
+    assert summary(gradients.saturation_doubts(plain, entropy, True)) == [("saturated_logits", AMBER)]
+    assert gradients.saturation_doubts(plain, plain, False) == []
+
+
+def test_another_defense_under_inference_mode_is_found_and_ours_are_the_same() -> None:
+    class Watches(Undefended):
+        def purify_pixels(self, x: Tensor) -> Tensor:
+            return x.flip(-1) if x.is_inference() else x
+
+        def encode_image(self, x: Tensor) -> Tensor:
+            return self.encoder.encode_image(self.purify_pixels(x))
+
+    seen = probed(honest).few
+    assert gradients.watching_doubts(seen) == []

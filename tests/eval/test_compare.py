@@ -37,8 +37,9 @@ def test_images_are_paired_by_their_id_and_not_by_their_place() -> None:
 @given(pairs)
 def test_swapping_the_two_mirrors_the_comparison(flags: dict[str, tuple[bool, bool]]) -> None:
     first, second = {k: a for k, (a, _) in flags.items()}, {k: b for k, (_, b) in flags.items()}
-    there, back = compare(first, second, resamples=50), compare(second, first, resamples=50)
-    assert there.difference.value == pytest.approx(-back.difference.value)
+    there, back = compare(first, second), compare(second, first)
+    value, low, high = back.difference
+    assert there.difference == pytest.approx((-value, -high, -low))
     assert there.test == (back.test.c, back.test.b, back.test.p)
     assert there.difference.value == pytest.approx(there.first - there.second)
 
@@ -63,6 +64,12 @@ def test_other_images_are_refused_with_their_number_and_an_example() -> None:
         compare({"a": True, "b": True, "c": False}, {"a": True, "d": True})
     with pytest.raises(ValueError, match=r"0 are only in the first, 1 only in the second \(e.g. 'd', only in the sec"):
         compare({"a": True}, {"a": True, "d": True})
+
+
+def test_agreement_on_every_image_leaves_room_for_a_difference() -> None:
+    found = compare(*images((18, True, True), (2, False, False)))
+    assert found.difference == pytest.approx((0, -0.161, 0.161), abs=1e-3)
+    assert "+0.0 points (95 % interval -16.1 to +16.1)" in found.sentence
 
 
 def test_nothing_to_compare_is_refused() -> None:

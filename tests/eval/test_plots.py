@@ -48,25 +48,40 @@ def ttc(transfer: float, adaptive: float) -> list[Result]:
     return [row(*end, defense="ttc") for end in ends]
 
 
-def test_dumbbell_ends_lie_where_the_numbers_are() -> None:
-    svg = plots.dumbbell(headline([*ttc(0.6, 0.2), row("pgd", "adaptive", 0.2)]), "d")
+def test_numbers_of_the_forest_plot_lie_where_the_numbers_are() -> None:
+    svg = plots.forest(headline([*ttc(0.6, 0.2), row("pgd", "adaptive", 0.2)]), "d")
     ((transfer, _),) = positions(svg, 0)
     adaptive = sorted(positions(svg, 1), key=lambda p: p[1])
     assert adaptive[0][0] == pytest.approx(adaptive[1][0])
-    reference = plots.dumbbell(headline(ttc(1.0, 0.0)), "d")
+    reference = plots.forest(headline(ttc(1.0, 0.0)), "d")
     ((right, _),), ((left, _),) = positions(reference, 0), positions(reference, 1)
-    other = plots.dumbbell(headline(ttc(0.6, 0.2)), "d")
+    other = plots.forest(headline(ttc(0.6, 0.2)), "d")
     ((x, _),) = positions(other, 0)
     assert (x - left) / (right - left) == pytest.approx(0.6, abs=1e-3)
     assert transfer > adaptive[0][0]
     assert "transfer 60.0 %" in svg
 
 
+def test_the_forest_plot_shows_the_worst_case_first() -> None:
+    svg = plots.forest(headline([*ttc(0.6, 0.2), row("worst", "worst", 0.1, defense="ttc")]), "d")
+    places = [positions(svg, colour)[0] for colour in (2, 1, 0)]  # worst case, adaptive, transfer
+    assert [y for _, y in places] == sorted(y for _, y in places), "from the top"
+    assert [x for x, _ in places] == sorted(x for x, _ in places)
+    legend = [svg.index(f">{word}") for word in ("worst case:", "adaptive:", "transfer:")]
+    assert legend == sorted(legend)
+    assert "CLIP + ttc: worst case 10.0 %, adaptive 20.0 %, transfer 60.0 %" in svg
+
+
+def test_a_system_with_a_worst_case_alone_is_in_the_forest_plot() -> None:
+    svg = plots.forest(headline([row("worst", "worst", 0.1), row("pgd", "transfer", 0.1)]), "d")
+    assert len(positions(svg, 2)) == 1 and not positions(svg, 0) and "CLIP: worst case 10.0 %" in svg
+
+
 def test_an_artefact_is_drawn_hollow() -> None:
-    sound = plots.dumbbell(headline(ttc(0.6, 0.2)), "d")
+    sound = plots.forest(headline(ttc(0.6, 0.2)), "d")
     planted = [replace(r, artefact="legacy") for r in ttc(0.6, 0.2)]
     assert filled(sound) == 2
-    assert filled(plots.dumbbell(headline(planted), "d")) == 0
+    assert filled(plots.forest(headline(planted), "d")) == 0
 
 
 def test_curves_over_eps_need_two_radii() -> None:
@@ -134,7 +149,7 @@ def test_any_name_is_drawn_as_it_is(label: str) -> None:
 
 
 def test_drawings_hold_no_address_no_date_and_no_fixed_colour() -> None:
-    svg = plots.dumbbell(headline(ttc(0.6, 0.2)), "d")
+    svg = plots.forest(headline(ttc(0.6, 0.2)), "d")
     assert "http" not in svg
     assert "metadata" not in svg
     assert set(re.findall(r"#[0-9a-f]{6}\b", svg)) == set()
@@ -148,9 +163,9 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone() -> None:
 
     with matplotlib.rc_context({"font.size": 31, "svg.fonttype": "path"}):
         before = dict(matplotlib.rcParams)
-        svg = plots.dumbbell(headline(ttc(0.6, 0.2)), "d")
+        svg = plots.forest(headline(ttc(0.6, 0.2)), "d")
         assert dict(matplotlib.rcParams) == before
-    assert svg == plots.dumbbell(headline(ttc(0.6, 0.2)), "d")
+    assert svg == plots.forest(headline(ttc(0.6, 0.2)), "d")
 
 
 def test_matplotlib_is_imported_only_to_draw() -> None:

@@ -15,13 +15,13 @@ from rich.console import Console
 from configs.files import ConfigError
 from configs.load import load_config
 from configs.schema import CertifyConfig, ScorecardConfig, StrengthConfig
-from eval.card import Card, read_card, write_card
+from eval.card import Card, Share, ViewNumber, read_card, write_card
 from eval.certificates import l2_radius
 from eval.outcomes import read_outcomes
 from eval.rows import Subject
 from eval.score_table import score_table
 from eval.score_words import tone
-from eval.scorecard import Scoring, judge_model, make_card
+from eval.scorecard import Scoring, judge_model, make_card, strongest_view
 from modules.defenses import CLIPureCos, Defense, Undefended, View
 from modules.defenses.smoothing import RandomizedSmoothing
 from tests.eval import gallery
@@ -40,6 +40,22 @@ def scored(encoder: Reader, defense: Defense, **changes: Any) -> Card:
         defense={"name": "planted"}, strength=STRENGTH, cascade="view", **{"probes": 32, **changes}
     )
     return make_card(encoder, Scoring(config, planted, Subject("toy", "toy"), quiet=True))[0]
+
+
+@pytest.mark.parametrize(
+    ("left", "strongest"),
+    [
+        ({"adaptive": 0.5, "ensemble": 0.1, "query": 0.0}, "ensemble"),
+        ({"smooth": 0.4, "trajectory": 0.3}, "trajectory"),
+        ({"bpda": 0.3, "eot": 0.3, "gate": 0.3}, "eot"),
+        ({"transfer": 0.1, "released": 0.1, "a later one": 0.1}, "adaptive"),
+    ],
+)
+def test_the_strongest_view_is_the_lowest_of_those_through_the_defense(left: dict[str, float], strongest: str) -> None:
+    share = Share(0.5, 0.4, 0.6, 100)
+    views = [ViewNumber(view, replace(share, value=value), {}) for view, value in left.items()]
+    shown = Card(*("CLIP", "", "ttc", {}, "digits", "linf", 0.01, "quick"), headline=share, clean=share, views=views)
+    assert strongest_view(shown, Undefended(Reader("loud"))) == strongest
 
 
 @pytest.fixture(scope="module")
@@ -150,4 +166,4 @@ def test_a_dear_defence_is_judged_on_fewer_images_and_says_how_many(tmp_path: Pa
 
 
 def test_views_of_the_undefended_encoder_are_its_own_gradient_and_none() -> None:
-    assert Undefended(Reader("loud")).views() == (View.adaptive, View.query)
+    assert Undefended(Reader("loud")).views() == (View.control, View.adaptive, View.query)

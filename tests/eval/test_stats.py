@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import beta, binom, binomtest
+from scipy.special import xlogy
+from scipy.stats import beta, binom, binomtest, chi2
 
 from eval.metrics import wilson
 from eval.stats import (
@@ -17,7 +18,7 @@ from eval.stats import (
     clopper_pearson,
     confidence_sequence,
     mcnemar,
-    paired_bootstrap,
+    paired_difference,
 )
 
 Interval = Callable[[int, int], tuple[float, float]]
@@ -168,39 +169,84 @@ def test_mcnemar_finds_too_much_in_pure_chance_no_more_often_than_it_says() -> N
     assert 0.005 < np.mean(found) <= 0.05
 
 
-def test_the_paired_bootstrap_interval_holds_the_true_difference_as_often_as_it_says() -> None:
-    rng, held = np.random.default_rng(1), 0
-    for trial in range(400):
-        both = rng.random(300)
-        a, b = (both < 0.7).tolist(), ((both < 0.5) | (rng.random(300) < 0.1)).tolist()  # truly .7 and .55
-        _, low, high = paired_bootstrap(a, b, resamples=1000, seed=trial)
-        held += low <= 0.15 <= high
-    assert 0.92 <= held / 400 <= 0.98
+def difference_of(both: int, first: int, second: int, neither: int, alpha: float = 0.05) -> Estimate:
+    """From the numbers of images that both, only the first, only the second, or neither got right."""
+    a = [True] * (both + first) + [False] * (second + neither)
+    b = [True] * both + [False] * first + [True] * second + [False] * neither
+    return paired_difference(a, b, alpha=alpha)
 
 
-def test_the_paired_bootstrap_equals_resampling_images_one_by_one() -> None:
-    rng = np.random.default_rng(2)
-    a, b = rng.random(120) < 0.8, rng.random(120) < 0.6
-    rows = rng.integers(0, 120, size=(20_000, 120))
-    slow = np.quantile(a[rows].mean(axis=1) - b[rows].mean(axis=1), [0.025, 0.975])
-    difference, low, high = paired_bootstrap(a.tolist(), b.tolist())
-    assert difference == pytest.approx(a.mean() - b.mean())
-    assert (low, high) == pytest.approx(tuple(slow), abs=0.01)
+def exact_paired_coverage(n: int, differing: float, share: float) -> float:
+    """Probability that the interval holds the true difference, summed over all counts worth mentioning.
+
+    differing: chance that only one of the two is right; share: of these images, those that the first got right.
+    """
+    truth, covered = differing * (2 * share - 1), 0.0
+    for m in range(int(binom.ppf(1 - 1e-5, n, differing)) + 1):
+        for first in range(m + 1):
+            _, low, high = difference_of(n - m, first, m - first, 0)
+            covered += float(binom.pmf(m, n, differing) * binom.pmf(first, m, share)) * (low <= truth <= high)
+    return covered
+
+
+@pytest.mark.parametrize(
+    ("n", "differing"), [(10, 0.01), (10, 0.2), (20, 0.02), (20, 0.5), (50, 0.02), (50, 0.2), (200, 0.005), (200, 0.02)]
+)
+@pytest.mark.parametrize("share", [1.0, 0.75, 0.5])
+def test_the_interval_of_a_paired_difference_holds_the_true_one_as_often_as_it_says(
+    n: int, differing: float, share: float
+) -> None:
+    assert exact_paired_coverage(n, differing, share) >= 0.93
+
+
+@pytest.mark.parametrize("n", [1, 20, 50, 10_000])
+def test_two_classifiers_that_agree_on_every_image_may_still_differ(n: int) -> None:
+    for found in (difference_of(n, 0, 0, 0), difference_of(0, 0, 0, n)):
+        assert found == pytest.approx((0, -(1.96**2) / (n + 1.96**2), 1.96**2 / (n + 1.96**2)), rel=1e-4)
+
+
+def test_a_published_interval_of_a_paired_difference_comes_out() -> None:
+    """Airway hyperresponsiveness of 21 children before and after a transplant (Fagerland et al. 2014, Tango's row)."""
+    assert difference_of(1, 1, 7, 12) == pytest.approx((-0.286, -0.517, -0.026), abs=5e-4)
+
+
+def likeliest(b: int, c: int, n: int, difference: float) -> float:
+    """Share of images that only the second got right, where the trinomial likelihood of a difference is largest."""
+    low, high = max(0.0, -difference), (1 - difference) / 2
+    for _ in range(60):  # a grid that closes in on the maximum
+        grid = np.linspace(low, high, 21)
+        shares = np.stack([grid + difference, grid, 1 - 2 * grid - difference]).clip(0, 1)
+        best = int(xlogy(np.array([[b], [c], [n - b - c]]), shares).sum(axis=0).argmax())
+        low, high = grid[max(best - 1, 0)], grid[min(best + 1, 20)]
+    return float((low + high) / 2)
+
+
+@given(st.tuples(*[st.integers(0, 40)] * 3).filter(lambda counts: sum(counts) > 0), st.sampled_from([0.05, 0.2, 0.01]))
+def test_the_ends_are_where_the_score_test_begins_to_reject(counts: tuple[int, int, int], alpha: float) -> None:
+    (b, c, rest), n = counts, sum(counts)
+    found = difference_of(rest, b, c, 0, alpha)
+    for end in found[1:]:
+        if -1 < end < 1:
+            second = likeliest(b, c, n, end)
+            variance = n * (2 * second + end * (1 - end))
+            assert (b - c - n * end) ** 2 / variance == pytest.approx(chi2.isf(alpha, 1), rel=1e-3)
 
 
 @given(flags, st.randoms())
-def test_the_paired_bootstrap_does_not_depend_on_the_order_and_mirrors(
+def test_a_paired_difference_does_not_depend_on_the_order_and_mirrors(
     pairs: list[tuple[bool, bool]], order: Random
 ) -> None:
-    def of(rows: list[tuple[bool, bool]], first: int = 0) -> tuple[float, float, float]:
-        return paired_bootstrap([row[first] for row in rows], [row[1 - first] for row in rows], resamples=200)
+    def of(rows: list[tuple[bool, bool]], first: int = 0, alpha: float = 0.05) -> Estimate:
+        return paired_difference([row[first] for row in rows], [row[1 - first] for row in rows], alpha=alpha)
 
     difference, low, high = of(pairs)
     shuffled = list(pairs)
     order.shuffle(shuffled)
     assert of(shuffled) == (difference, low, high)
-    assert of(pairs, first=1)[0] == pytest.approx(-difference)
-    assert -1 <= low <= high <= 1
+    assert of(pairs, first=1) == pytest.approx((-difference, -high, -low))
+    assert -1 <= low <= difference <= high <= 1 and low < high
+    surer = of(pairs, alpha=0.01)
+    assert surer.low <= low and high <= surer.high
 
 
 def of_groups(counts: list[tuple[int, int]]) -> Estimate:
@@ -244,7 +290,8 @@ def test_the_area_under_a_straight_curve_is_its_middle() -> None:
         (lambda: confidence_sequence(1, 5, a=0), "a=0"),
         (lambda: mcnemar([True], [True, False]), "1 and 2 images cannot be paired"),
         (lambda: mcnemar([], []), "0 and 0 images"),
-        (lambda: paired_bootstrap([True], [False], resamples=0), "resamples is 0"),
+        (lambda: paired_difference([True], [True, False]), "1 and 2 images cannot be paired"),
+        (lambda: paired_difference([True], [False], alpha=0), "alpha is 0"),
         (lambda: average_of([]), "no average"),
         (lambda: average_of([Estimate(0.5, 0.6, 0.7)]), "0.5 lies outside 0.6 to 0.7"),
         (lambda: area_under_curve([0.1], [0.5]), "two or more different radii"),

@@ -10,6 +10,7 @@ from rich.console import Console
 from eval.metrics import wilson
 from eval.results import Result
 from eval.tables import headline, main_threats, plain, radius, terminal_table, view_grid
+from modules.views import View
 
 
 def row(
@@ -90,6 +91,36 @@ def test_only_the_last_step_counts() -> None:
 )
 def test_numbers_that_are_no_robustness_say_why(rows: list[Result], caution: str) -> None:
     assert headline(rows)[0].caution == caution
+
+
+@pytest.mark.parametrize("view", [view for view in View if view.through])
+def test_a_single_view_through_the_defense_is_an_adaptive_attack(view: View) -> None:
+    (found,) = headline([row("pgd", view.value, 0.2, defense="ttc"), row(value=0.2, defense="ttc")])
+    assert found.adaptive and found.adaptive.value == 0.2
+    assert found.caution == ""
+
+
+def test_the_adaptive_column_and_the_gap_take_the_lowest_view_through_the_defense() -> None:
+    tried = {
+        "transfer": 0.6,
+        "adaptive": 0.5,
+        "eot": 0.5,
+        "gate": 0.2,
+        "trajectory": 0.3,
+        "ensemble": 0.1,
+        "query": 0.4,
+    }
+    rows = [row("pgd", view, value, defense="ttc") for view, value in tried.items()]
+    (found,) = headline([*rows, row(value=0.1, defense="ttc")])
+    assert found.adaptive and found.adaptive.view == "ensemble" and found.adaptive.value == 0.1
+    assert found.transfer and found.gap == pytest.approx(0.5) == found.transfer.value - found.adaptive.value
+
+
+@pytest.mark.parametrize("view", ["transfer", "query", "released", "original", "a view of a later version"])
+def test_other_views_and_unknown_names_are_no_adaptive_attack(view: str) -> None:
+    (found,) = headline([row("pgd", view, 0.1, defense="ttc"), row(value=0.1, defense="ttc")])
+    assert found.adaptive is None
+    assert found.caution == "no adaptive attack"
 
 
 def test_the_middle_of_the_fullest_radii_is_the_main_one() -> None:

@@ -253,3 +253,19 @@ def test_the_loss_is_whole_under_autocast(objective: str) -> None:
         assert x_adv.dtype == torch.float32
         assert module.objective.outer(module.encoder, module.reference, batch, x_adv).dtype == torch.float32
         assert module.training_step(batch, 0).dtype == torch.float32
+
+
+@pytest.mark.parametrize("objective", ["fare", "tecoa"])
+def test_a_step_in_float16_meets_the_attack_of_single_precision(objective: str) -> None:
+    """The classes are those that the encoder is sure of, where the gradients of pixels are far below float16."""
+    x, classify = images(12, 32), head(16, scale=100.0)
+    batch = Pictures(x, classify(ConvEncoder(size=32).encode_image(x)).argmax(dim=1), tuple("abcdefghijkl"))
+    chosen = FARE() if objective == "fare" else TeCoA(classify)
+    attack, encoder = PGD(Threat(eps=8 / 255), steps=5, step_size=4 / 255), ConvEncoder(size=32)
+    module = training(chosen, attack, encoder, reference=ConvEncoder(size=32))
+    single = module.perturb(batch, 0)
+    with torch.autocast("cpu", dtype=torch.float16):
+        half = module.perturb(batch, 0)
+    clean, one, other = (module.objective.outer(module.encoder, module.reference, batch, v) for v in (x, single, half))
+    assert (one > clean).all() and (other > clean).all()
+    torch.testing.assert_close(other, one, rtol=0.05, atol=1e-3)

@@ -155,7 +155,7 @@ def test_a_state_from_before_one_kernel_did_the_step_goes_on() -> None:
         ({"weight_decay": -0.1}, "weight_decay=-0.1: must be 0 or more"),
         ({"betas": (0.9, 1.0)}, r"betas=\(0.9, 1.0\): must be two numbers in \[0, 1\)"),
         ({"eps": 0.0}, "eps=0.0: must be positive"),
-        ({"schedule": "step"}, "unknown schedule 'step'; choose one of: constant, cosine"),
+        ({"schedule": "step"}, "unknown schedule 'step'; choose one of: cosine, constant"),
         (
             {"warmup_steps": 9, "max_steps": 9},
             r"warmup_steps=9: must be in 0\.\.8, below max_steps=9",

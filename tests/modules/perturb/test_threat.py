@@ -172,3 +172,21 @@ def test_an_l1_start_in_a_narrow_box_is_still_in_the_box() -> None:
 def test_a_radius_of_zero_leaves_the_images_alone() -> None:
     for norm in NORMS:
         assert torch.equal(Threat(norm, 0.0).confine(batch(0), batch(1)), batch(0))
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 4 / 255), ("linf", 3.5 / 255), ("l2", 0.4), ("l1", 4.0)])
+@pytest.mark.parametrize("grid", [True, False])
+def test_a_rounded_point_is_a_picture_of_8_bits_in_ball_and_box(norm: Norm, eps: float, grid: bool) -> None:
+    x = torch.rand(32, 3, 6, 6, generator=torch.Generator().manual_seed(1))
+    x = (x * 255).round() / 255 if grid else x
+    threat = Threat(norm, eps)
+    x_adv = threat.confine(x, x + threat.sample_far(x, "rounded"))
+    found = threat.rounded(x, x_adv)
+    assert threat.contains(x, found).all()
+    levels = (found * 255 - (found * 255).round()).abs()
+    assert (levels < 1e-3)[(found != x) & (found != x_adv)].all()
+    if grid:
+        assert (levels < 1e-3).all()
+    if norm == "linf" and grid:  # the nearest level that the ball allows
+        nearest = ((x_adv * 255).round() - (x * 255).round()).clamp(-int(eps * 255 + 1e-3), int(eps * 255 + 1e-3))
+        torch.testing.assert_close(found, x + nearest / 255)

@@ -109,7 +109,7 @@ def test_x0_eps_and_velocity_are_three_views_of_one_noisy_point(t: int, seed: in
 
 
 def test_an_unknown_schedule_or_too_few_steps_are_refused_in_one_line() -> None:
-    with pytest.raises(ValueError, match=r"^unknown noise schedule 'cosin'; choose one of: cosine, "):
+    with pytest.raises(ValueError, match=r"^unknown noise schedule kind 'cosin'; choose one of: cosine, "):
         NoiseSchedule(kind="cosin")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"^timesteps=20: the linear schedule needs at least 21$"):
         NoiseSchedule(timesteps=20, kind="linear")
