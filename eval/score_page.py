@@ -181,7 +181,8 @@ def _ending(curve: Curve) -> str:
     what = f"{curve.attack} ({curve.view})"
     last, share = curve.points[-1]
     if curve.over == "eps":
-        return f"{what}: {percent(share.value)} % left at {radius(last)}, {images}."
+        where = ", where any image can become one of another class" if curve.whole else ""
+        return f"{what}: {percent(share.value)} % left at {radius(last)}{where}, {images}."
     if len(curve.points) == 1:
         return f"{what}: {percent(share.value)} % at {last:g} {curve.over}, {images}."
     before, earlier = curve.points[-2]

@@ -65,6 +65,7 @@ def card(**changes: Any) -> Card:
         bracket=Bracket(0.25, share(0.41, 64), share(0.61, 64)),
         mean_draw=share(0.633),
         majority=share(0.641),
+        unchecked=["Whether attacked images survive being stored: 10 steps fool too few."],
         notes=[
             {"title": "TTC calibration", "text": "The gate opens below 0.174, found on 300 images used nowhere else."}
         ],

@@ -146,7 +146,7 @@ def few(shown: Card) -> Card:
         views=shown.views[1:2],
         static={"worst": share(0.548)},
         health=[Health("adaptive", 0.83, 0.013, 0.01, 0.02, 0.71, 0.84, 0.021)],
-        curves=[curve("steps", "apgd_ce", "adaptive", (5, 0.703), (10, 0.672))],
+        curves=[curve("eps", "apgd_ce", "adaptive", (0.02, 0.703), (0.5, 0.672))],
         settings={"steps": 2},
     )
 
