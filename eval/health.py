@@ -45,7 +45,8 @@ def measure(judge: Judge, name: str, batch: ImageBatch) -> list[Health]:
     few = first_images(batch, defense)
     with frozen(defense), judge.named(few, ATTACK_DRAW), blamed(f"the gradient of {name}"):
         bare = gradient(judge, Route((undefended(defense),)), few)
-        ways = {view: route(view, defense) for view in defense.views() if not (view.past or view.gradient_free)}
+        looked = [view for view in defense.views() if not (view.past or view.gradient_free or view is View.parts)]
+        ways = {view: route(view, defense) for view in looked}
         found = {view: gradient(judge, way, few, draws_of(judge, name, way)) for view, way in ways.items()}
         inner = _off_the_border(few)
         differences = _differences(judge, defense, inner)

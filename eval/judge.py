@@ -170,7 +170,12 @@ class Judge(Answers):
         compact = not defense.random and not whole and not attack.blind
         notes: list[str] = []
         for way in routes(view, defense):  # each goes on from what the last one found
-            found, said = self._run(way, attack, few, cell, compact, known)
+            try:
+                found, said = self._run(way, attack, few, cell, compact, known)
+            except ValueError as error:
+                if view is not View.parts:
+                    raise
+                found, said = known[-1] if known else few.x, [f"A part could not be attacked: {error}"]
             known, notes = [*known, found], notes + [note for note in said if note not in notes]
         x_adv[standing.to(self.device)] = known[-1]
         return x_adv, notes

@@ -37,7 +37,12 @@ def point_doubts(probed: Probed) -> list[Doubt]:
     probed = probed.few
     own = View.eot if probed.defense.random else View.adaptive
     tried = [view for view in probed.defense.views() if view in (own, View.smooth) or view.blunt]
-    found = {view: short_attack(probed, view) for view in tried}
+    found = {view: short_attack(probed, view) for view in tried if view is not View.parts}
+    if View.parts in tried:
+        try:
+            found[View.parts] = short_attack(probed, View.parts)
+        except ValueError as error:
+            probed.unchecked.append(f"Whether the parts show a way that the whole hides: {error}.")
     x_adv = found[own]
     return [
         *masked_doubts(probed, found),

@@ -23,7 +23,7 @@ def with_autograd(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @wraps(method)
     def run(self: Any, x: Tensor, *args: Any, **named: Any) -> Tensor:
-        if not torch.is_inference_mode_enabled():
+        if not torch.is_inference_mode_enabled() or not self.takes_gradients:
             return method(self, x, *args, **named)
         with torch.inference_mode(False), torch.no_grad():
             return method(self, x.clone(), *args, **named)
@@ -43,6 +43,7 @@ class Defense(ImageEncoder):
         artefact: a label for behaviour kept only to reproduce a release; its rows are never read as robustness.
         calibrate: its gate is set on a tuning split before it is judged (``calibrate_gate``).
         rejects: an image that opens the gate gets no answer, and whoever attacks has to keep the gate shut.
+        takes_gradients: it may take gradients inside, also where the caller is in ``torch.inference_mode``.
         gate_reads: what the gate's score is, in words.
         gate_rest: how far below opening an evader of the gate stays, in the gate's own units.
 
@@ -55,6 +56,7 @@ class Defense(ImageEncoder):
     artefact: str = ""
     calibrate: bool = False
     rejects: bool = False
+    takes_gradients: bool = True
     gate_reads: str = "score"
     gate_rest: float = 0.2
 
@@ -142,6 +144,8 @@ class Defense(ImageEncoder):
 
 class Undefended(Defense):
     """The encoder as it is, under the name ``none``."""
+
+    takes_gradients = False
 
     def parts(self) -> list[ImageEncoder]:
         """Those of the encoder, where it knows any (``eval.handed_in.LogitsEncoder``)."""

@@ -12,12 +12,14 @@ from torch import Tensor
 from eval.card import Doubt, Health
 from eval.checks import gradients, points
 from eval.checks.probed import Probed
+from modules.defenses.anti_adversary import AntiAdversary
 from modules.defenses.base import Defense, Undefended, View
+from modules.defenses.ttc import TTC
 from modules.encoders.base import ImageEncoder
 from modules.perturb.threat import Threat
 from tests.eval import gallery
 from tests.eval.test_checks_answers import HEALTHY, Logits, Pixels, honest, probed, summary
-from tests.eval.toy_world import THREAT, Reader, toy_judge
+from tests.eval.toy_world import THREAT, Reader, toy_judge, toy_task
 
 RED, AMBER = "red", "amber"
 
@@ -233,13 +235,23 @@ def test_saturation_is_red_only_where_no_attack_heeds_another_loss() -> None:
     assert gradients.saturation_doubts(plain, plain, False) == []
 
 
-def test_another_defense_under_inference_mode_is_found_and_ours_are_the_same() -> None:
+def test_another_model_under_inference_mode_is_found() -> None:
     class Watches(Undefended):
-        def purify_pixels(self, x: Tensor) -> Tensor:
-            return x.flip(-1) if x.is_inference() else x
-
         def encode_image(self, x: Tensor) -> Tensor:
-            return self.encoder.encode_image(self.purify_pixels(x))
+            return self.encoder.encode_image(x.flip(-1) if torch.is_inference_mode_enabled() else x)
 
-    seen = probed(honest).few
-    assert gradients.watching_doubts(seen) == []
+    assert summary(gradients.watching_doubts(probed(Watches).few)) == [("watches_gradients", RED)]
+    for make in (Undefended, honest):
+        assert gradients.watching_doubts(probed(make).few) == []
+
+
+def test_a_defense_that_takes_gradients_is_the_same_under_inference_mode() -> None:
+    encoder = Reader("whisper").freeze()
+    x = probed(honest).batch.x
+    for defense in (TTC(encoder), AntiAdversary(encoder, toy_task(encoder).head)):
+        with torch.no_grad():
+            expected = defense.encode_image(x)
+        with torch.inference_mode():
+            found = defense.encode_image(x.clone())
+        torch.testing.assert_close(found, expected)
+        assert not torch.equal(expected, encoder.encode_image(x))
