@@ -258,5 +258,5 @@ def radius_text(value: float, norm: str) -> str:
         return repr(float(value))
     levels = round(255 * value, 6)
     if levels / 255 == value:
-        return f"{levels:g}/255"
+        return f"{levels:.12g}/255"
     return repr(float(value)) if value < 0.1 else f"{255 * value!r}/255"

@@ -28,7 +28,7 @@ def cells_of(plan: Plan, task: Task, name: str, defense: Defense) -> Iterator[Ce
         if view is View.gate and task.images > 1:
             continue  # a gate looks at one image
         for attack, planned in plan.attacks.items():
-            if not _fits(view, planned.attack):
+            if not fits(view, planned.attack):
                 continue
             wanted = planned.views if planned.attack.gradient_free else planned.views | _own(defense)
             if view in wanted:
@@ -40,7 +40,7 @@ def cells_of(plan: Plan, task: Task, name: str, defense: Defense) -> Iterator[Ce
         yield from (Cell(name, curve.attack, View.adaptive.value, radius) for radius in curve.eps if radius != eps)
 
 
-def _fits(view: View, attack: Attack) -> bool:
+def fits(view: View, attack: Attack) -> bool:
     """A gradient is of no use to who only asks, answers are of none to a control, and the other way round."""
     if attack.blind or view is View.control:
         return attack.blind and view is View.control

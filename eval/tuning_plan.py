@@ -12,6 +12,7 @@ from configs.faults import probe_offer
 from configs.load import check_config, plain
 from configs.schema import TuneConfig
 from configs.tuning import Candidate, Grid, evaluation_of
+from eval.cells import fits
 from eval.plan import PlannedAttack, planned_attacks
 from modules.attacks.auto import AutoAttack
 from modules.attacks.base import Attack
@@ -76,7 +77,7 @@ def _through(candidate: Candidate, planned: Sequence[PlannedAttack], draws: int)
     runs: list[Run] = []
     for view in defense.views():
         times = 0 if view.past else draws if route(view, defense).averaged else 1
-        met = [p.attack for p in planned if view in p.views and view.gradient_free == p.attack.gradient_free]
+        met = [p.attack for p in planned if view in p.views and fits(view, p.attack)]
         runs += [(attack, times) for attack in met]
     return runs
 

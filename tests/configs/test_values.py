@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from configs import strategies
@@ -88,6 +88,7 @@ def test_a_length_that_several_norms_share_must_say_its_unit() -> None:
 
 
 @given(st.floats(0, 1), st.sampled_from(["linf", "l2", "l1"]))
+@example(0.9375, "linf")  # 239.0625 levels: seven digits
 def test_a_radius_in_words_is_that_radius(value: float, norm: str) -> None:
     assert pixels_of(radius_text(value, norm), norm, typed=True) == pytest.approx(value, rel=1e-14)
 
