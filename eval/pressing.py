@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,10 @@ def press_on(
     said = config_hash([plan.hash, name, usual, standing])
     longer = replace(plan, config=config, tasks=[few], attacks=attacks, hash=said)
     found = evaluate(encoder, longer, subject, state=state, quiet=quiet).outcomes[few.dataset]
+    earlier = outcomes.per_draw(cells, rechecks=())
     for attack in attacks:
         cell = Cell(name, attack, View.query.value, plan.threat.eps)
-        _spread(outcomes, cell, found, standing)
+        spread(outcomes, cell, found, standing, earlier)
     fallen = len(standing) - sum(outcomes.robust(rows.attacks(outcomes, name)))
     text = (
         f"Attacks that only ask felled images that no gradient felled, so Square and RayS asked {10 * usual} times "
@@ -81,12 +82,25 @@ def press_on(
     return [{"title": "More questions were asked", "text": text}]
 
 
-def _spread(outcomes: Outcomes, cell: Cell, found: Outcomes, standing: list[int]) -> None:
-    """Write a cell of a few images into the outcomes of all; the others had fallen."""
-    n, place = len(outcomes.keys), {image: row for row, image in enumerate(standing)}
+def spread(
+    outcomes: Outcomes, cell: Cell, found: Outcomes, standing: Sequence[int], earlier: Sequence[Sequence[bool]]
+) -> None:
+    """Write a cell that was found on a few images into the outcomes of all.
+
+    Args:
+        outcomes: of all images; take the cell.
+        cell: which.
+        found: of the few.
+        standing: their places among all, in order.
+        earlier: for each draw one flag per image, what the attacks before had left; it holds for all the others.
+    """
+    place = {image: row for row, image in enumerate(standing)}
 
     def whole(draws: list[list[bool]]) -> list[list[bool]]:
-        return [[i in place and flags[place[i]] for i in range(n)] for flags in draws]
+        return [
+            [flags[place[i]] if i in place else left[i] for i in range(len(outcomes.keys))]
+            for flags, left in zip(draws, earlier, strict=True)
+        ]
 
     outcomes.draws[cell] = whole(found.draws[cell])
     outcomes.seconds[cell], outcomes.notes[cell] = found.seconds[cell], found.notes.get(cell, [])

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from eval.harness import evaluate
-from eval.pressing import press_on
+from eval.outcomes import Cell, Outcomes
+from eval.pressing import press_on, spread
 from eval.rows import Subject
 from modules.attacks.apgd import APGD
 from modules.attacks.square import Square
@@ -41,3 +42,13 @@ def test_ten_times_as_many_questions_are_asked_where_asking_won(make: type, pres
     after = sum(outcomes.robust(rows.attacks(outcomes, "planted")))
     assert after < before and {len(f) for draws in outcomes.draws.values() for f in draws} == {24}
     assert len(rows.of(outcomes)) > 0 and any(tmp_path.iterdir())
+
+
+def test_an_image_that_fell_in_one_draw_is_not_counted_as_fallen_in_the_others() -> None:
+    clean, hit, more = Cell("a"), Cell("a", "apgd", "eot", 0.1), Cell("a", "square_long", "query", 0.1)
+    flags = {clean: [[True, True], [True, True]], hit: [[False, True], [True, True]]}
+    outcomes = Outcomes(["x", "y"], flags, dict.fromkeys(flags, 0.0))
+    before = outcomes.per_draw([hit])
+    found = Outcomes(["y"], {more: [[True], [True]]}, {more: 1.0})
+    spread(outcomes, more, found, [1], outcomes.per_draw([hit], rechecks=()))
+    assert outcomes.per_draw([hit, more]) == before

@@ -156,6 +156,7 @@ def test_a_model_leaves_card_rows_outcomes_and_examples_and_goes_on_where_it_sto
     assert replace(again, cost=None) == replace(card, cost=None)
 
 
+@pytest.mark.slow
 def test_a_dear_defence_is_judged_on_fewer_images_and_says_how_many(tmp_path: Path) -> None:
     card = judge_model(
         quick("fewer=4", "defense={name: ttc, tau: 1000.0, steps: 1}", "views=[adaptive]", "probes=2"),
