@@ -43,7 +43,7 @@ class APGD(Attack):
         random_start: start at a random point of the ball's surface, not at the image.
         larger_eps: spend 30 % of the steps in a ball three times as large and 30 % in one twice as large, so that the
             ball is entered from outside, at a point that is misclassified already; by default under l1 alone, as the
-            reference.  Under linf and l2 it finds misclassified regions that do not reach the ball's surface.
+            reference.  Under l2 it finds tips of misclassified regions that attacks from inside do not.
     """
 
     def __init__(
