@@ -23,7 +23,8 @@ class DDN(Attack):
     A perturbation follows the gradient while its radius shrinks by a share wherever the image is misclassified and
     grows wherever it is not, so that it walks along the decision boundary, mostly outside the ball at first.  What it
     meets inside the ball counts, such as tips of misclassified regions that reach into it from outside, which attacks
-    that never leave the ball seldom meet.  Under l2 a point is put onto the sphere of its radius; under linf and l1 into the ball.
+    that never leave the ball seldom meet.  Under l2 a point is put onto the sphere of its radius; under linf and l1
+    into the ball.
 
     Differs from the papers: radius and steps start at a multiple of the threat's eps, and the loss is any label loss.
 
