@@ -22,13 +22,15 @@ class World:
         paper: brightness of the background.
         side: H = W.
         classes: number of digits from 0 on; 20 are all digits, and all digits in dark ink as further classes.
-        wrong_labels: share of training images whose label is another one.
+        binary: ink or paper, nothing between.
+    wrong_labels: share of training images whose label is another one.
     """
 
     contrast: float = 0.12
     paper: float = 0.4
     side: int = 8
     classes: int = 10
+    binary: bool = False
     wrong_labels: float = 0.0
 
     def train(self) -> tuple[Tensor, Tensor]:
@@ -45,6 +47,7 @@ class World:
 def _images(world: World, split: str) -> tuple[Tensor, Tensor]:
     source = digits(split, image_size=world.side)
     ink = (torch.from_numpy(source.pixels.copy()).permute(0, 3, 1, 2) / 255 - MARGIN) / (1 - 2 * MARGIN)
+    ink = (ink > 0.5).float() if world.binary else ink
     x, y = world.paper + world.contrast * ink, torch.tensor(source.labels)
     if world.classes > 10:
         dark = 2 * world.paper - x

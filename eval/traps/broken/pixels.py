@@ -12,7 +12,7 @@ from eval.traps.broken.parts import USELESS, Around, Misled, Pair, of_fragile
 from eval.traps.case import Case, broken
 from eval.traps.nets import FRAGILE, Net, trained
 from eval.traps.truth import targeted
-from eval.traps.worlds import FAINT
+from eval.traps.worlds import FAINT, to_grid
 from modules.perturb.threat import Threat
 
 
@@ -52,10 +52,10 @@ def detects_off_grid_pixels_in_l2() -> Case:
             return torch.where(off_the_grid(x)[:, None], self.robust(x), self.fragile(x))
 
     def stored(x: Tensor, y: Tensor) -> Iterator[Tensor]:
-        for x_adv in (targeted(trained(FRAGILE), x, y, Threat("l2", radius)) for radius in (0.2, 0.23, 0.25)):
-            yield (x_adv * 255).round() / 255
+        for radius in (0.06, 0.07, 0.08, 0.09, 0.095):
+            yield to_grid(targeted(trained(FRAGILE), x, y, Threat("l2", radius)))
 
-    return Case(Victim, threat=Threat("l2", 0.28), extra=stored)
+    return Case(Victim, threat=Threat("l2", 0.1), extra=stored)
 
 
 @broken("quantization")

@@ -209,10 +209,10 @@ def by_nearest_prototype() -> Case:
             return torch.where(far, self.robust(x), self.fragile(x))
 
     def shrunken(x: Tensor, y: Tensor) -> Iterator[Tensor]:
-        found = targeted(trained(FRAGILE), x, y, LINF4)
+        found = targeted(trained(FRAGILE), x, y, Threat("linf", 2 / 255))
         yield from (x + share * (found - x) for share in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9))
 
-    return of_fragile(Victim, extra=shrunken)
+    return of_fragile(Victim, extra=shrunken, threat=Threat("linf", 2 / 255))
 
 
 @broken("router")

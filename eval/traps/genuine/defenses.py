@@ -105,8 +105,8 @@ def brightnesses() -> Case:
 
 @honest("declared noise")
 def random_noise() -> Case:
-    """A robust network behind declared noise of 1/255."""
-    return behind(lambda encoder: RandomNoise(encoder, eps=1 / 255), ROBUST, draws=10)
+    """A robust network behind declared noise of 0.5/255."""
+    return behind(lambda encoder: RandomNoise(encoder, eps=0.5 / 255), ROBUST, draws=10)
 
 
 @honest("declared noise")
@@ -119,7 +119,7 @@ def random_noise_before_a_fragile_one() -> Case:
 def smoothing() -> Case:
     """Randomized smoothing of a network that was trained under noise, in an l2 ball."""
     net = Net(training="noisy", eps=12 / 255)
-    return behind(lambda encoder: RandomizedSmoothing(encoder, sigma=8 / 255, draws=8), net, Threat("l2", 0.1), 10)
+    return behind(lambda encoder: RandomizedSmoothing(encoder, sigma=8 / 255, draws=2), net, Threat("l2", 0.1), 10)
 
 
 def behind(defense: type[Defense] | object, net: Net, threat: Threat = LINF4, draws: int = 1) -> Case:
