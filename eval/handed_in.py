@@ -6,6 +6,7 @@ import copy
 import functools
 import types
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from modules.encoders.base import ImageEncoder
 
 MOST_PARTS = 4  # more than that are layers, not models
 APART = 2.25 / 255  # how far images are moved, off the grid of grey levels, to tell parts from the whole
+_Call = tuple[Any, Tensor]  # arguments and result
 ALIKE = 1e-4  # of the largest logit: two parts that answer alike are one
 
 
@@ -121,10 +123,10 @@ class Part(ImageEncoder):
     def encode_image(self, x: Tensor) -> Tensor:
         """Answers [B, K] of the part."""
         whole, module = self._held
-        calls: list[tuple[Any, Any]] = []
-        with _listening(module, calls):
+        calls: list[_Call | None] = []
+        with _listening(module, self.embedding_dim, calls):
             whole.classifier(x)
-        heard = [(args, out) for args, out in calls if _is_logits(out, self.embedding_dim) and len(out) == len(x)]
+        heard = [(args, out) for args, out in filter(None, calls) if len(out) == len(x)]
         if not heard:  # it was shown some of the images only
             return module(x)
         return torch.stack([self._with_a_gradient(x, args, out) for args, out in heard]).mean(dim=0)
@@ -137,17 +139,18 @@ class Part(ImageEncoder):
             return self._held[1](x + (shown - x).detach())
 
 
-class _listening:  # noqa: N801  (a context)
-    """Notes arguments and results of a module's calls inside."""
+@contextmanager
+def _listening(module: nn.Module, classes: int, calls: list[_Call | None]) -> Iterator[None]:
+    """Note a module's calls inside; of one that gave no logits [B, K] only that it was made, since layers are large."""
 
-    def __init__(self, module: nn.Module, calls: list[tuple[Any, Any]]) -> None:
-        self.module, self.calls = module, calls
+    def note(_: nn.Module, args: Any, out: Any) -> None:
+        calls.append((args, out) if _is_logits(out, classes) else None)
 
-    def __enter__(self) -> None:
-        self._handle = self.module.register_forward_hook(lambda _, args, out: self.calls.append((args, out)))
-
-    def __exit__(self, *_: object) -> None:
-        self._handle.remove()
+    handle = module.register_forward_hook(note)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _is_logits(out: Any, classes: int) -> bool:
@@ -159,19 +162,15 @@ def _answering(
     classifier: Classifier, modules: dict[str, nn.Module], shown: Sequence[Tensor], classes: int
 ) -> list[str]:
     """Names of the modules whose answers [B, K] about the batches shown are not the classifier's or one another's."""
-    heard: dict[str, list[tuple[Any, Any]]] = {name: [] for name in modules}
-    contexts = [_listening(module, heard[name]) for name, module in modules.items()]
-    for context in contexts:
-        context.__enter__()
-    try:
+    heard: dict[str, list[_Call | None]] = {name: [] for name in modules}
+    with ExitStack() as stack:
+        for name, module in modules.items():
+            stack.enter_context(_listening(module, classes, heard[name]))
         answers = torch.cat([classifier(x) for x in shown])
-    finally:
-        for context in contexts:
-            context.__exit__()
     seen: list[Tensor] = [answers]
     found = []
     for name, calls in heard.items():
-        logits = [out for _, out in calls if _is_logits(out, classes)]
+        logits = [out for _, out in filter(None, calls)]
         if not calls and not any(name.startswith(f"{other}.") for other in heard if not heard[other]):
             logits = _asked_alone(modules[name], shown, classes)
         if not logits:

@@ -25,7 +25,6 @@ from eval.rows import Rows, Subject
 from eval.showing import shown
 from eval.tasks.base import Task
 from modules.attacks.base import Attack, Classifier, Search
-from modules.attacks.jump import Jump
 from modules.defenses.base import Undefended, View
 from modules.defenses.routes import Route, routes
 from modules.encoders.base import ImageEncoder
@@ -236,7 +235,7 @@ class Judge(Answers):
                 judge=None if exact else question.classifier(asked, batch),
                 penalty=way.penalty,
                 refused=way.refused,
-                guides=self._guides(cell) if isinstance(attack, Jump) else None,
+                guides=self._guides(cell) if attack.guided else None,
                 snap=attack.threat.rounded if cell.view == View.parts else None,
                 candidates=candidates,
             )

@@ -78,7 +78,8 @@ def score(
     images = choose_images(_images(x, y, head), config.data.limit, shuffle=config.stop_width > 0)
     task = ClassificationTask(HANDED_IN, images, head, torch.zeros(encoder.embedding_dim), None)  # pyright: ignore[reportArgumentType]
     plan = _plan(config, encoder, task, threat, defense)
-    config, plan = sized(config, plan, _copy_of(encoder))
+    if config.fewer:
+        config, plan = sized(config, plan, _copy_of(encoder))
     subject = Subject("model", HANDED_IN, fingerprint=fingerprint(encoder))
     state = out / "state" if out else None
     card, _ = make_card(encoder, Scoring(config, plan, subject, budget=Path(budget).stem, state=state))

@@ -33,7 +33,11 @@ def asked_before(judge: Judge, name: str, batch: ImageBatch) -> Tensor:
     """
     probed = Probed(judge, name, first_images(batch, judge.defenses[name], IMAGES))
     with frozen(judge.defenses[name]):
-        return probed.logits(encoder=judge.rechecks.fresh(name))
+        copy = judge.rechecks.fresh(name)
+        answers = probed.logits(encoder=copy)
+        if copy is not None:
+            judge.forget(copy)
+        return answers
 
 
 def probe_doubts(

@@ -84,7 +84,7 @@ def neighbour_doubts(probed: Probed) -> list[Doubt]:
             change = moved(whole[rows], other.logits()[: len(rows)])
         except ValueError as error:
             return [Doubt("batch_coupled", "red", f"The defence fails on images {what}: {error}.")]
-        if float(change.max()) > MOVED_FAR or float((change > MOVED_BY_OTHERS).float().mean()) > SHARE_MOVED:
+        if moved_by_others(change):
             text = (
                 f"The answers of {int((change > MOVED_BY_OTHERS).sum())} of {len(change)} images change, by up to "
                 f"{float(change.max()):.2g} standard deviations of the logits, when they are looked at {what}: the "
@@ -92,6 +92,11 @@ def neighbour_doubts(probed: Probed) -> list[Doubt]:
             )
             return [Doubt("batch_coupled", "red", text)]
     return []
+
+
+def moved_by_others(change: Tensor) -> bool:
+    """Whether answers moved, by change [B], more than rounding in another batch and a gate or two explain."""
+    return float(change.max()) > MOVED_FAR or float((change > MOVED_BY_OTHERS).float().mean()) > SHARE_MOVED
 
 
 def _rearranged(probed: Probed) -> Iterator[tuple[str, list[int], Probed]]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from eval.card import Doubt
-from eval.checks.answers import MOVED, MOVED_BY_OTHERS, MOVED_FAR, SHARE_MOVED
+from eval.checks.answers import MOVED, moved_by_others
 from eval.checks.probed import Probed, moved
 from eval.rechecks import AFRESH
 
@@ -69,6 +69,4 @@ def _exactly(change: Tensor) -> float:
 
 
 def _nearly(change: Tensor) -> float:
-    """Other batch sizes round otherwise, and that may flip a gate of one image."""
-    most = float(change.max())
-    return most if most > MOVED_FAR or float((change > MOVED_BY_OTHERS).float().mean()) > SHARE_MOVED else 0.0
+    return float(change.max()) if moved_by_others(change) else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eval.card import Doubt
+from eval.card import Doubt, Severity
 from eval.checks.probed import percent
 from eval.outcomes import Cell, Outcomes
 from eval.rechecks import AFRESH, ROUNDED
@@ -100,38 +100,43 @@ def recheck_doubts(outcomes: Outcomes, cells: Sequence[Cell]) -> list[Doubt]:
 
 def noise_doubts(outcomes: Outcomes, cells: Sequence[Cell]) -> list[Doubt]:
     """Random points fell images that no gradient fells."""
-    blind = [cell for cell in cells if cell.view == View.control]
-    seeing = [cell for cell in cells if not is_view(cell.view, "gradient_free")]
-    if not blind or not seeing:
+    if (found := _without_gradient(outcomes, cells, View.control)) is None:
         return []
-    left, right = _mean(outcomes, seeing), _mean(outcomes, [*seeing, *blind])
-    only, n, random = left - right, len(outcomes.keys), len(outcomes.draws[cells[0]]) > 1
-    if only / n <= QUERY:
-        return []
+    only, _, severity = found
     text = (
-        f"Random points of the ball fell {only:.3g} images ({percent(only / n)}) that every view with a gradient "
-        "leaves standing: following that gradient is worse than following nothing."
+        f"Random points of the ball fell {only:.3g} images ({percent(only / len(outcomes.keys))}) that every view with "
+        "a gradient leaves standing: following that gradient is worse than following nothing."
     )
-    slack = max(LUCK * n, ONE_IMAGE) if random else ONE_IMAGE
-    return [Doubt("noise_wins", "red" if only > slack else "amber", text)]
+    return [Doubt("noise_wins", severity, text)]
 
 
 def query_doubts(outcomes: Outcomes, cells: Sequence[Cell]) -> list[Doubt]:
     """Attacks that only ask for answers fell images that no gradient fells."""
-    asking = [cell for cell in cells if cell.view == View.query]
-    seeing = [cell for cell in cells if not is_view(cell.view, "gradient_free")]
-    if not asking or not seeing:
+    if (found := _without_gradient(outcomes, cells, View.query)) is None:
         return []
-    left, right = _mean(outcomes, seeing), _mean(outcomes, [*seeing, *asking])
+    only, left, severity = found
+    text = (
+        f"Attacks that only ask for answers fell {only:.3g} images ({percent(only / len(outcomes.keys))}) that every "
+        f"view with a gradient leaves standing, of {left:.3g}: the gradients mislead, or their attacks are too weak."
+    )
+    return [Doubt("query_wins", severity, text)]
+
+
+def _without_gradient(outcomes: Outcomes, cells: Sequence[Cell], view: View) -> tuple[float, float, Severity] | None:
+    """Images that a view without a gradient fells alone, those that all others leave, and how grave that is.
+
+    None where it fells none, or nothing can be compared.
+    """
+    those = [cell for cell in cells if cell.view == view]
+    seeing = [cell for cell in cells if not is_view(cell.view, "gradient_free")]
+    if not those or not seeing:
+        return None
+    left, right = _mean(outcomes, seeing), _mean(outcomes, [*seeing, *those])
     only, n, random = left - right, len(outcomes.keys), len(outcomes.draws[cells[0]]) > 1
     if only / n <= QUERY:
-        return []
-    text = (
-        f"Attacks that only ask for answers fell {only:.3g} images ({percent(only / n)}) that every view with a "
-        f"gradient leaves standing, of {left:.3g}: the gradients mislead, or their attacks are too weak."
-    )
+        return None
     slack = max(LUCK * n, ONE_IMAGE) if random else ONE_IMAGE
-    return [Doubt("query_wins", "red" if only > slack else "amber", text)]
+    return only, left, "red" if only > slack else "amber"
 
 
 def blunt_doubts(outcomes: Outcomes, cells: Sequence[Cell]) -> list[Doubt]:

@@ -19,7 +19,7 @@ from modules.perturb.losses import margin
 from modules.perturb.threat import Threat, per_image
 
 STEPS = 10
-BALLS = (1.0, 4.0)  # in eps: where votes are counted, nothing moves in small balls
+WIDER = 4.0  # in eps: where votes are counted, nothing moves in small balls
 BETTER = 1.25  # by what factor a gradient beats random points at least; in 100 dimensions honest ones do by 5
 MOST_GAINED = 10.0  # standard deviations of the logits: one image does not speak for all
 PIECES, HALVINGS = 16, 14  # a piece is halved until it is too short for single precision to see a slope
@@ -46,7 +46,7 @@ def point_doubts(probed: Probed) -> list[Doubt]:
     x_adv = found[own]
     return [
         *masked_doubts(probed, found),
-        *useless_doubts(probed, own),
+        *useless_doubts(probed, own, x_adv),
         *jump_doubts(probed, x_adv),
         *outside_doubts(probed.judge.plan.threat, probed.batch.x, x_adv),
         *rounding_doubts(probed, x_adv),
@@ -87,19 +87,25 @@ def masked_doubts(probed: Probed, found: dict[View, Tensor]) -> list[Doubt]:
     return []
 
 
-def useless_doubts(probed: Probed, own: View) -> list[Doubt]:
-    """A gradient that gains no more than as many random points of the ball; in the threat's, and in one of 4 eps."""
+def useless_doubts(probed: Probed, own: View, x_adv: Tensor) -> list[Doubt]:
+    """A gradient that gains no more than as many random points of the ball; in the threat's, and in one of 4 eps.
+
+    Args:
+        probed: the defense and a few images.
+        own: the view that follows its own gradient.
+        x_adv: [B, C, H, W] what a short attack through that view found in the threat's ball.
+    """
     y, x = probed.batch.y, probed.batch.x
     clean = probed.logits()
     spread = clean.std(dim=1).clamp_min(1e-30)
-    for factor in BALLS:
+    for factor in (1.0, WIDER):
         threat = Threat(probed.judge.plan.threat.norm, factor * probed.judge.plan.threat.eps)
         blind = RandomPoints(threat, points=STEPS)
         with probed.judge.named(probed.batch, ATTACK_DRAW), blamed(f"random points on {probed.name}"):
             random = blind.on(Search(probed.classifier(), x, y, threat))
         led, luck = (
             float(((margin(probed.logits(point), y) - margin(clean, y)) / spread).clamp_max(MOST_GAINED).mean())
-            for point in (short_attack(probed, own, threat), random)
+            for point in (x_adv if factor == 1 else short_attack(probed, own, threat), random)
         )
         if luck > 0 and led <= BETTER * luck:
             text = (

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from modules.attacks.apgd_steps import Climb, DenseClimb, SparseClimb
-from modules.attacks.base import Attack, LabelLoss, Labels, Search
+from modules.attacks.base import Attack, LabelLoss, Labels, Search, likeliest_targets
 from modules.choices import check_choice
 from modules.perturb.ascent import slope
 from modules.perturb.losses import LABEL_LOSSES, Loss, targeted_dlr
@@ -79,9 +79,7 @@ class APGD(Attack):
         if self.loss == "ce" or self.loss == "dlr" or self.loss == "margin":
             return [(LABEL_LOSSES[self.loss], (y,))]
         loss = targeted_dlr if self.loss == "dlr_targeted" else targeted_margin
-        ranked = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
-        count = min(self.targets, logits.shape[1] - 1)
-        return [(loss, (y, ranked[:, rank])) for rank in range(count)]
+        return [(loss, (y, target)) for target in likeliest_targets(logits, y, self.targets)]
 
     def suited(self, classes: int) -> tuple[Attack, list[str]]:
         """With too few classes for DLR a margin stands in for it; there are no more targets than wrong classes."""

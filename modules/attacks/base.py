@@ -29,6 +29,7 @@ class Attack(ABC):
 
     Attributes:
         gradient_free: it only asks for answers, never for a gradient.
+        guided: it starts from pictures of other classes too (``Search.guides``).
         blind: it does not even heed the answers; a control.
 
     Args:
@@ -37,6 +38,7 @@ class Attack(ABC):
     """
 
     gradient_free: bool = False
+    guided: bool = False
     blind: bool = False
 
     @property
@@ -143,6 +145,12 @@ class Attack(ABC):
     def __repr__(self) -> str:
         settings = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if not k.startswith("_"))
         return f"{type(self).__name__}({settings})"
+
+
+def likeliest_targets(logits: Tensor, y: Tensor, most: int) -> list[Tensor]:
+    """[B] wrong classes to aim at, by the clean logits [B, K] the likeliest first; no more than there are."""
+    ranked = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
+    return [ranked[:, rank] for rank in range(min(most, logits.shape[1] - 1))]
 
 
 def where_image(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:

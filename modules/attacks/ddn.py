@@ -8,7 +8,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from modules.attacks.base import Attack, LabelLoss, Labels, Search, where_image
+from modules.attacks.base import Attack, LabelLoss, Labels, Search
 from modules.choices import check_choice
 from modules.perturb.ascent import slope
 from modules.perturb.losses import LABEL_LOSSES, LabelLossName, Loss, margin
@@ -107,5 +107,4 @@ class DDN(Attack):
         if self.threat.norm == "linf":
             limit = per_image(radius, delta)
             return delta.clamp(-limit, limit)
-        scaled = Threat("l1", 1.0).project(delta / per_image(radius, delta))
-        return where_image(radius > 0, scaled * per_image(radius, delta), delta)
+        return Threat("l1", 1.0).project(delta / per_image(radius, delta)) * per_image(radius, delta)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modules import noise
-from modules.attacks.base import Attack, LabelLoss, Labels, Search, where_image
+from modules.attacks.base import Attack, LabelLoss, Labels, Search, likeliest_targets, where_image
 from modules.perturb.ascent import slope
 from modules.perturb.hyperplane import step_to_hyperplane
 from modules.perturb.losses import Loss, margin
@@ -91,9 +91,7 @@ class FAB(Attack):
         """What is negative on the image's side of a boundary: the margin, or one lead per target ranked by logits."""
         if self.targets == 0:
             return [(margin, (y,))]
-        ranked = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
-        count = min(self.targets, logits.shape[1] - 1)
-        return [(_lead, (y, ranked[:, rank])) for rank in range(count)]
+        return [(_lead, (y, target)) for target in likeliest_targets(logits, y, self.targets)]
 
     def _perturb(self, loss: Loss, x: Tensor, stream: str) -> NoReturn:
         raise ValueError("FAB crosses decision boundaries and cannot ascend a loss without labels; use APGD for that")

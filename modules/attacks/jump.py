@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modules import noise
 from modules.attacks.apgd import targeted_margin
-from modules.attacks.base import Attack, LabelLoss, Labels, Search, where_image
+from modules.attacks.base import Attack, LabelLoss, Labels, Search, likeliest_targets, where_image
 from modules.perturb.ascent import slope
 from modules.perturb.losses import Loss
 from modules.perturb.threat import Threat, per_image
@@ -30,6 +29,8 @@ class Jump(Attack):
         momentum: share of the last direction that goes on from stride to stride.
     """
 
+    guided = True
+
     def __init__(
         self, threat: Threat, /, *, steps: int = 6, targets: int = 9, restarts: int = 2, momentum: float = 0.0
     ) -> None:
@@ -42,14 +43,12 @@ class Jump(Attack):
 
     def label_losses(self, logits: Tensor, y: Tensor) -> list[tuple[LabelLoss, Labels]]:
         """A targeted margin per target, ranked by the clean logits: its direction heeds no scale of the logits."""
-        ranked = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
-        count = min(self.targets, logits.shape[1] - 1)
-        return [(targeted_margin, (y, ranked[:, rank])) for rank in range(count)]
+        return [(targeted_margin, (y, target)) for target in likeliest_targets(logits, y, self.targets)]
 
     def _perturb(self, loss: Loss, x: Tensor, stream: str) -> Tensor:
         point = x
         if not stream.endswith("/0"):
-            point = self.threat.confine(x, x + self.threat.eps * self.threat.steepest(noise.normal(x, stream)))
+            point = self.threat.confine(x, x + self.threat.sample_corner(x, stream))
         if stream.endswith("/2") and isinstance(loss, Search) and loss.guides is not None:
             guide = loss.guides[loss.row_labels()[1]]
             known = guide.isfinite().flatten(1).all(dim=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from modules import noise
 from modules.attacks.base import Attack, LabelLoss, Labels, where_image
 from modules.perturb.losses import Loss, margin
 from modules.perturb.threat import Threat
@@ -41,13 +40,9 @@ class RandomPoints(Attack):
         best, most = x, torch.full((len(x),), -torch.inf, device=x.device)
         for k in range(self.points):
             name = f"{stream}/{k}"
-            delta = self.threat.sample(x, name) if k % 2 else self.threat.eps * self.threat.steepest(_normal(x, name))
+            delta = self.threat.sample(x, name) if k % 2 else self.threat.sample_corner(x, f"{name}/direction")
             point = self.threat.confine(x, x + delta)
             value = loss(point)
             best = where_image(value > most, point, best)
             most = torch.maximum(most, value)
         return best
-
-
-def _normal(x: Tensor, stream: str) -> Tensor:
-    return noise.normal(x, f"{stream}/direction")

@@ -162,6 +162,10 @@ class Threat:
         radius = noise.uniform(x, stream + "/radius", ()) ** (1 / dimensions)
         return direction * per_image(self.eps * radius, x)
 
+    def sample_corner(self, x: Tensor, stream: str = "start") -> Tensor:
+        """A random perturbation [B, C, H, W] as far out as steps lead: under linf a corner, under l1 a single entry."""
+        return self.eps * self.steepest(noise.normal(x, stream))
+
     def sample_far(self, x: Tensor, stream: str = "start") -> Tensor:
         """A random perturbation [B, C, H, W] on the ball's surface, as APGD starts (arXiv:2003.01690).
 

@@ -205,11 +205,13 @@ def test_a_gradient_that_gains_no_more_than_noise_is_useless() -> None:
         other = -1e-4 * logits
         return logits.detach() + other - other.detach()
 
-    assert summary(points.useless_doubts(probed(lambda encoder: Logits(encoder, elsewhere)).few, View.adaptive)) == [
-        ("useless_gradient", RED)
-    ]
-    for make in (Undefended, honest):
-        assert points.useless_doubts(probed(make).few, View.adaptive) == []
+    for make, expected in (
+        (lambda encoder: Logits(encoder, elsewhere), [("useless_gradient", RED)]),
+        (Undefended, []),
+        (honest, []),
+    ):
+        seen = probed(make).few
+        assert summary(points.useless_doubts(seen, View.adaptive, points.short_attack(seen))) == expected
 
 
 def test_answers_that_switch_on_the_way_are_told_from_those_that_only_bend() -> None:
